@@ -1,0 +1,253 @@
+"""Read the API: rows of ``endpoints.py`` become a dlt ``rest_api`` source, its pages readings.
+
+Pure dlt, no Dagster. Nothing is loaded here: :func:`read` fills :class:`Reading` objects, and one
+resource that fails costs only itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Any, cast
+from urllib.parse import parse_qsl, urlsplit
+
+import dlt
+import pyarrow as pa
+import requests
+from dlt.common import jsonpath
+from dlt.extract import DltResource, DltSource
+from dlt.sources.helpers.rest_client.exceptions import IgnoreResponseException
+from dlt.sources.helpers.rest_client.paginators import (
+    BasePaginator,
+    JSONResponseCursorPaginator,
+    SinglePagePaginator,
+)
+from dlt.sources.rest_api import rest_api_source
+from dlt.sources.rest_api.typing import EndpointResource, RESTAPIConfig
+
+from analytics_assets.daily import with_daily_figures
+from analytics_assets.endpoints import Endpoint, Group, in_group
+from analytics_assets.errors import AnalyticsError, ResourceError, TokenRejected
+from analytics_assets.reading import Progress, Reading
+from analytics_assets.transport import ApiSession, ApiSettings, Log
+
+MONTHS_SUFFIX = "_months"
+REFUSALS = frozenset({401, 403})
+UNAVAILABLE = frozenset({401, 403, 404})
+
+
+class ReadingSession(ApiSession):
+    """The session that ``rest_api`` sends with: every page passes a :class:`Reading`.
+
+    A reading that fails ends without an exception (dlt's "ignore" response action), so that the
+    other resources of the source are read on.
+    """
+
+    def __init__(self, settings: ApiSettings, log: Log, readings: Sequence[Reading]) -> None:
+        super().__init__(settings, log)
+        prefix = urlsplit(settings.base_url).path.rstrip("/")
+        self._readings = {prefix + reading.endpoint.path: reading for reading in readings}
+        self._progress = Progress(readings, log)
+
+    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        """Answer with a page whose list holds one typed table in place of the records.
+
+        Raises:
+            IgnoreResponseException: the reading has failed; the reason is noted on it.
+        """
+        url = urlsplit(request.url or "")
+        reading = self._readings[url.path]
+        period = dict(parse_qsl(url.query)).get("period", "")
+        try:
+            reading.begin_request(period)
+            table, cursor = reading.accept(self.fetch(request, **options), period)
+        except AnalyticsError as error:
+            reading.fail(error)
+            raise IgnoreResponseException from None
+        except Exception as error:  # noqa: BLE001 - a surprise in one resource must not end the rest
+            reading.fail(ResourceError(f"unexpected {type(error).__name__} while reading: {error}"))
+            raise IgnoreResponseException from None
+        self._progress.tick()
+        return _page(reading.endpoint, table, cursor)
+
+
+def read(settings: ApiSettings, readings: Sequence[Reading], log: Log) -> None:
+    """Read all endpoints of ``readings`` at the same time; afterwards each is whole or has failed.
+
+    Needs an active dlt pipeline, whose restored state says where incremental endpoints start.
+
+    Raises:
+        TokenRejected: the API refused every one of them.
+    """
+    session = ReadingSession(settings, log, readings)
+    source = api_source(settings, [r.endpoint for r in readings], session, readings)
+    try:
+        for _ in source:
+            pass  # the last step of each pipe keeps the tables
+    finally:
+        session.stop.set()
+        session.close()
+    for reading in readings:
+        reading.finish()
+    _raise_if_refused(settings, readings, log)
+
+
+def api_source(
+    settings: ApiSettings,
+    endpoints: Sequence[Endpoint],
+    session: requests.Session,
+    readings: Sequence[Reading] = (),
+) -> DltSource:
+    """Build the ``rest_api`` source of ``endpoints``; with ``readings`` its pages are kept there."""
+    by_name = {reading.endpoint.name: reading for reading in readings}
+    resources: list[EndpointResource | DltResource] = []
+    for endpoint in endpoints:
+        reading = by_name.get(endpoint.name)
+        if endpoint.monthly:
+            resources.append(_months_resource(endpoint, reading.chain_names if reading else []))
+        resources.append(_resource_config(endpoint, settings))
+    config = cast(
+        RESTAPIConfig,
+        {
+            "client": {
+                "base_url": settings.base_url,
+                "auth": {"type": "bearer", "token": settings.token},
+                "headers": {"Accept": "application/json"},
+                "session": session,
+            },
+            "resources": resources,
+        },
+    )
+    source = rest_api_source(config, name=endpoints[0].group)
+    dlt.config["extract.workers"] = settings.parallel_requests
+    for endpoint in endpoints:
+        if not endpoint.monthly:
+            source.resources[endpoint.name].parallelize()
+    for name, reading in by_name.items():
+        source.resources[name].add_step(_keeper(reading))
+    return source
+
+
+def definition_source(group: Group) -> DltSource:
+    """Return the source of a group as definitions need it: all resources, no token, no requests."""
+    settings = ApiSettings(base_url="https://api.segmentapis.com", token="")
+    return api_source(settings, in_group(group), requests.Session())
+
+
+def _resource_config(endpoint: Endpoint, settings: ApiSettings) -> EndpointResource:
+    """Return the ``rest_api`` form of a row of ``endpoints.py``."""
+    params: dict[str, Any] = {}
+    if endpoint.paginated:
+        params["pagination.count"] = settings.page_size
+    if endpoint.monthly:
+        params["period"] = f"{{resources.{endpoint.name}{MONTHS_SUFFIX}.period}}"
+    config: dict[str, Any] = {
+        "path": endpoint.path,
+        "params": params,
+        "data_selector": jsonpath.compile_path(endpoint.selector),
+        "paginator": _paginator(endpoint),
+    }
+    if endpoint.cursor:
+        config["incremental"] = {
+            "cursor_path": endpoint.cursor_column,
+            "start_param": "startTime",
+            "lag": settings.overlap_minutes * 60,
+            "convert": _start_time,
+        }
+    return cast(
+        EndpointResource,
+        {
+            "name": endpoint.name,
+            "primary_key": list(endpoint.column_keys),
+            "parallelized": endpoint.monthly,  # months side by side; the others below
+            "endpoint": config,
+        },
+    )
+
+
+def _months_resource(endpoint: Endpoint, periods: Sequence[str]) -> DltResource:
+    """The parent that feeds ``period`` to a usage resource; it is not materialized."""
+    return dlt.resource(
+        [[{"period": period} for period in periods]],
+        name=endpoint.name + MONTHS_SUFFIX,
+        selected=False,
+    )
+
+
+def _paginator(endpoint: Endpoint) -> BasePaginator:
+    if not endpoint.paginated:
+        return SinglePagePaginator()
+    return JSONResponseCursorPaginator(
+        cursor_path="data.pagination.next", cursor_param="pagination.cursor"
+    )
+
+
+def _start_time(moment: datetime | None) -> str | None:
+    """Write the start of the window as the API does; without one the API gives all it has."""
+    if moment is None:
+        return None
+    start = min(moment, datetime.now(timezone.utc)).astimezone(timezone.utc)
+    return start.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _keeper(reading: Reading) -> Any:
+    def keep(tables: Any) -> None:
+        tables = tables if isinstance(tables, list) else [tables]
+        if reading.failure or not tables:
+            return
+        try:
+            if reading.endpoint.monthly:
+                month = pa.concat_tables(tables, promote_options="default")
+                tables = [with_daily_figures(reading.endpoint, month)]
+            reading.keep(tables)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
+            reading.fail(ResourceError(f"its rows could not be kept: {error}"))
+
+    return keep
+
+
+def _page(endpoint: Endpoint, table: pa.Table, cursor: str | None) -> requests.Response:
+    """Wrap a typed table as the answer that ``rest_api`` takes apart again."""
+    wrapper, _, name = endpoint.selector.rpartition(".")
+    body = {wrapper: {name: [table], "pagination": {"next": cursor}}}
+    response = requests.Response()
+    response.status_code = requests.codes.ok
+    response.json = lambda **_: body  # type: ignore[method-assign]
+    return response
+
+
+def _raise_if_refused(settings: ApiSettings, readings: Sequence[Reading], log: Log) -> None:
+    """Tell a token that is not accepted from one that merely lacks some permission."""
+    statuses = [getattr(reading.failure, "status", None) for reading in readings]
+    if not readings or not all(status in REFUSALS for status in statuses):
+        return
+    if all(reading.endpoint.feature for reading in readings) and (
+        403 in statuses or _token_works(settings, log)
+    ):
+        return
+    raise TokenRejected(
+        f"The API at {urlsplit(settings.base_url).netloc} does not accept the token: it refused all"
+        f" {len(readings)} resources asked for (HTTP {', '.join(map(str, sorted(set(statuses))))})."
+        " Check ANALYTICS_API_TOKEN, and ANALYTICS_API_BASE_URL if the workspace is in the EU."
+    )
+
+
+def _token_works(settings: ApiSettings, log: Log) -> bool:
+    """Ask for the workspace itself, which every token may see (WorkspacesApi.md)."""
+    session = ApiSession(settings, log)
+    request = requests.Request(
+        "GET", f"{settings.base_url}/", headers={"Authorization": f"Bearer {settings.token}"}
+    )
+    try:
+        session.fetch(session.prepare_request(request))
+    except ResourceError:
+        return False
+    finally:
+        session.close()
+    return True
+
+
+def not_available(reading: Reading) -> bool:
+    """Tell whether a reading failed because the workspace or token lacks a product feature."""
+    status = getattr(reading.failure, "status", None)
+    return bool(reading.endpoint.feature) and status in UNAVAILABLE

@@ -1,0 +1,60 @@
+"""A day's own figures out of counters that the API accumulates over the month."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analytics_assets.endpoints import Endpoint
+
+
+def one_row_per_key(table: pa.Table, keys: Sequence[str]) -> pa.Table:
+    """Keep the row that came last of those with the same key; the order stays."""
+    numbered = table.select(list(keys)).append_column("_row", pa.array(range(table.num_rows)))
+    last = numbered.group_by(list(keys)).aggregate([("_row", "max")])["_row_max"]
+    return table if len(last) == table.num_rows else table.take(last.sort())
+
+
+def with_daily_figures(endpoint: Endpoint, month: pa.Table) -> pa.Table:
+    """Return one month of usage, sorted by key, with each counter's figure for the day itself.
+
+    The figure is the difference to the latest earlier day of the same month (and source) that the
+    API serves, and the counter itself on the first of them. So the figures of a month add up to
+    its last counter even when a day is missing: the day after the gap then carries the gap too.
+    """
+    if not month.num_rows:
+        return _append(endpoint, month, [c for c in (month[x.name] for x in endpoint.counters)])
+    month = one_row_per_key(month, endpoint.column_keys)
+    order = pc.sort_indices(month, sort_keys=[(key, "ascending") for key in endpoint.column_keys])
+    month = month.take(order).combine_chunks()
+    follows = _follows(month, endpoint)
+    figures = []
+    for counter in endpoint.counters:
+        values = month[counter.name]
+        earlier = pc.if_else(follows, _previous(values), 0)
+        figures.append(pc.subtract_checked(values, earlier))
+    return _append(endpoint, month, figures)
+
+
+def _follows(month: pa.Table, endpoint: Endpoint) -> pa.Array:
+    """Tell for each row whether the row before it belongs to the same month and source."""
+    days = month[endpoint.cursor_column]
+    months = pc.strftime(days, "%Y-%m")
+    same = pc.equal(months, _previous(months))
+    for key in endpoint.column_keys:
+        if key != endpoint.cursor_column:
+            same = pc.and_(same, pc.equal(month[key], _previous(month[key])))
+    return pc.fill_null(same, False)
+
+
+def _previous(values: pa.ChunkedArray) -> pa.Array:
+    values = values.combine_chunks()
+    return pa.concat_arrays([pa.nulls(1, values.type), values.slice(0, len(values) - 1)])
+
+
+def _append(endpoint: Endpoint, month: pa.Table, figures: Sequence[pa.ChunkedArray]) -> pa.Table:
+    for column, values in zip(endpoint.daily_columns, figures, strict=True):
+        month = month.append_column(column.name, values)
+    return month

@@ -1,0 +1,547 @@
+"""The whole API on one page: one frozen row per resource.
+
+A row says where a list is, what identifies its records, which columns they fill and what an analyst
+should know about them. Everything else is derived from it: requests, tables, assets and checks. To
+add a resource, add a row to :data:`ENDPOINTS`.
+
+The facts come from the reference of the Segment Public API (https://docs.segmentapis.com) and its
+official Python SDK, version 73.2.0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, get_args
+
+Group = Literal["inventory", "catalog", "identity", "usage"]
+ColumnType = Literal["text", "bool", "bigint", "double", "timestamp", "json"]
+
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[^_])(?=[A-Z][a-z])")
+_DOCS = "https://docs.segmentapis.com/tag"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A top-level field of a record and the column that stores it.
+
+    Attributes:
+        wire: name of the field as the API spells it.
+        type: type of the column; every nested value is ``json``.
+        description: one line for the reader of the table.
+        personal: whether the value is, or holds, personal data.
+        secret: whether the value as a whole is replaced by a fingerprint before it is stored.
+        credentials: whether values under credential-like keys inside it are so replaced.
+    """
+
+    wire: str
+    type: ColumnType
+    description: str
+    personal: bool = False
+    secret: bool = False
+    credentials: bool = False
+
+    @property
+    def name(self) -> str:
+        """The column name in snake_case, equal to what dlt's default naming makes of the field."""
+        return _WORD_START.sub("_", self.wire).lower()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A foreign key that should hold.
+
+    Attributes:
+        path: wire path within the record: ``sourceId``, ``metadata.id``, ``permissions[].roleId``.
+        table: name of the endpoint referred to.
+        column: column of that endpoint's table.
+    """
+
+    path: str
+    table: str
+    column: str = "id"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A list of the API, which is also a dlt resource, an asset and a table of the same name.
+
+    Attributes:
+        name: asset key, dlt resource and table.
+        group: asset group; the endpoints of a group load together.
+        path: path below the base URL.
+        selector: where the records stand in the answer, such as ``data.sources``.
+        key: wire names of the fields that identify a record.
+        description: what a row is and what to know before using it.
+        columns: every documented top-level field, in the order of the table.
+        docs: page of the API reference.
+        paginated: whether the list takes ``pagination.*`` and answers with ``data.pagination``.
+        feature: product feature a workspace may lack; 401, 403 and 404 then mean "not available".
+        monthly: whether the list wants ``period``, one request chain per calendar month; its
+            counters are cumulative within that month.
+        cursor: wire name of the time field that incremental loads follow.
+        references: foreign keys that should hold.
+    """
+
+    name: str
+    group: Group
+    path: str
+    selector: str
+    key: tuple[str, ...]
+    description: str
+    columns: tuple[Column, ...]
+    docs: str
+    paginated: bool = True
+    feature: str | None = None
+    monthly: bool = False
+    cursor: str | None = None
+    references: tuple[Reference, ...] = ()
+
+    @property
+    def full_list(self) -> bool:
+        """Whether a load reads every record there is, so that a missing one has been deleted."""
+        return not self.monthly and self.cursor is None
+
+    @property
+    def counters(self) -> tuple[Column, ...]:
+        """The cumulative counters of a monthly endpoint; none for any other."""
+        return tuple(c for c in self.columns if c.type == "bigint") if self.monthly else ()
+
+    @property
+    def daily_columns(self) -> tuple[Column, ...]:
+        """A column for each counter with the day's own figure, which the API does not serve."""
+        return tuple(
+            Column(f"daily_{c.name}", "bigint", f"The day's own part of {c.name}, by difference.")
+            for c in self.counters
+        )
+
+    @property
+    def table_columns(self) -> tuple[Column, ...]:
+        """Every column of the table that is known beforehand: the fields and what is derived."""
+        return self.columns + self.daily_columns + ((_DELETED_AT,) if self.full_list else ())
+
+    @property
+    def cursor_column(self) -> str | None:
+        """The column that tells how new a row is, for endpoints that are loaded by time."""
+        wire = _DAY.wire if self.monthly else self.cursor
+        return next((column.name for column in self.columns if column.wire == wire), None)
+
+    @property
+    def column_keys(self) -> tuple[str, ...]:
+        """The key as column names, in the order of ``key``."""
+        names = {column.wire: column.name for column in self.columns}
+        return tuple(names[wire] for wire in self.key)
+
+
+_DELETED_AT = Column(
+    "deletedAt", "timestamp", "When a load first found that the API no longer returns the row."
+)
+
+# Columns that several record types share.
+
+_WORKSPACE_ID = Column("workspaceId", "text", "Workspace the record belongs to.")
+_SOURCE_ID = Column("sourceId", "text", "Source concerned; joins to sources.id.")
+_TO_SOURCE = Reference("sourceId", "sources")
+
+_CATALOG_ENTRY = (
+    Column("id", "text", "Catalogue identifier of the integration; the same in every workspace."),
+    Column("name", "text", "Name shown in the catalogue."),
+    Column("slug", "text", "Short name as used in URLs."),
+    Column("description", "text", "What the integration does, in English; may hold Markdown."),
+    Column("logos", "json", "Addresses of logo images: `default`, `mark` and `alt`."),
+    Column("options", "json", "Settings that can be made: name, type, default, whether required."),
+)
+_CATALOG_LISTING = (
+    Column("status", "text", "Release stage, such as PUBLIC, PUBLIC_BETA or DEPRECATED."),
+    Column("categories", "json", "Categories the catalogue files it under."),
+    Column("partnerOwned", "bool", "True if a partner maintains it, not Segment."),
+)
+
+_DAY = Column("timestamp", "timestamp", "Day up to which the counters count.")
+_API_CALLS = Column("apiCalls", "bigint", "API calls from the first of the month to this day.")
+_MTU = (
+    Column("periodStart", "timestamp", "Beginning of the billing period (UTC)."),
+    Column("periodEnd", "timestamp", "End of the billing period (UTC)."),
+    Column("anonymous", "bigint", "Month to date: users seen with an anonymous id."),
+    Column("anonymousIdentified", "bigint", "Month to date: anonymous users identified later on."),
+    Column("identified", "bigint", "Month to date: users seen with a user id."),
+    Column("neverIdentified", "bigint", "Month to date: users who stayed anonymous throughout."),
+)
+
+
+# The rows, in the order in which they are presented.
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    # inventory: what is connected
+    Endpoint(
+        name="warehouses",
+        group="inventory",
+        path="/warehouses",
+        selector="data.warehouses",
+        key=("id",),
+        description=(
+            "One row per warehouse the workspace loads its events into. The display name, if one"
+            " was given, is in `settings`."
+        ),
+        columns=(
+            Column("id", "text", "Identifier of this warehouse connection."),
+            _WORKSPACE_ID,
+            Column("enabled", "bool", "False if loading into the warehouse is switched off."),
+            Column("metadata", "json", "Copy of this kind's entry in catalog_warehouses."),
+            Column(
+                "settings",
+                "json",
+                "Connection settings; the keys depend on the kind.",
+                credentials=True,
+            ),
+        ),
+        docs=f"{_DOCS}/Warehouses",
+        references=(Reference("metadata.id", "catalog_warehouses"),),
+    ),
+    Endpoint(
+        name="sources",
+        group="inventory",
+        path="/sources",
+        selector="data.sources",
+        key=("id",),
+        description=(
+            "One row per source, the place where data enters the workspace. The write keys are"
+            " live credentials and are stored as fingerprints only."
+        ),
+        columns=(
+            Column("id", "text", "Identifier of the source."),
+            Column("slug", "text", "Short name of the source as used in the app's URLs."),
+            Column("name", "text", "Name given by the workspace; empty if nobody named it."),
+            _WORKSPACE_ID,
+            Column("enabled", "bool", "False if the source turns data away."),
+            Column("metadata", "json", "Copy of this kind's entry in catalog_sources."),
+            Column(
+                "settings",
+                "json",
+                "Settings of the source; the keys depend on its kind.",
+                credentials=True,
+            ),
+            Column("labels", "json", "Labels on the source, each with key and value; see labels."),
+            Column(
+                "writeKeys",
+                "json",
+                "Ingestion keys; an empty list if the token may not see them.",
+                secret=True,
+            ),
+        ),
+        docs=f"{_DOCS}/Sources",
+        references=(Reference("metadata.id", "catalog_sources"),),
+    ),
+    Endpoint(
+        name="destinations",
+        group="inventory",
+        path="/destinations",
+        selector="data.destinations",
+        key=("id",),
+        description=(
+            "One row per destination connected to a source; the same tool fed by two sources makes"
+            " two rows. For facts about the tool itself, join `metadata.id` to"
+            " catalog_destinations."
+        ),
+        columns=(
+            Column("id", "text", "Identifier of this connection, not of the tool behind it."),
+            Column("name", "text", "Name given by the workspace; empty if nobody named it."),
+            Column("enabled", "bool", "False if nothing is sent to the destination."),
+            _SOURCE_ID,
+            Column(
+                "metadata",
+                "json",
+                "Copy of the tool's entry in catalog_destinations, contact people included.",
+                personal=True,
+            ),
+            Column(
+                "settings",
+                "json",
+                "Settings of the connection; the keys depend on the tool.",
+                credentials=True,
+            ),
+        ),
+        docs=f"{_DOCS}/Destinations",
+        references=(_TO_SOURCE, Reference("metadata.id", "catalog_destinations")),
+    ),
+    Endpoint(
+        name="reverse_etl_models",
+        group="inventory",
+        path="/reverse-etl-models",
+        selector="data.models",
+        key=("id",),
+        description=(
+            "One row per reverse ETL model: a query on a warehouse whose rows are sent onwards."
+            " The query itself is stored as a fingerprint, which still shows when it changes."
+        ),
+        columns=(
+            Column("id", "text", "Identifier of the model."),
+            _SOURCE_ID,
+            Column("name", "text", "Name of the model."),
+            Column("description", "text", "What the model is for, as its authors put it."),
+            Column("enabled", "bool", "False if the model is not synced."),
+            Column("query", "text", "SQL of the model; may give away a schema.", secret=True),
+            Column("queryIdentifierColumn", "text", "Result column that tells rows apart."),
+        ),
+        docs=f"{_DOCS}/Reverse-ETL",
+        feature="Reverse ETL",
+        references=(_TO_SOURCE,),
+    ),
+    Endpoint(
+        name="transformations",
+        group="inventory",
+        path="/transformations",
+        selector="data.transformations",
+        key=("id",),
+        description=(
+            "One row per transformation: a rule that changes or drops the events of a source, for"
+            " all of its destinations or for one. `if` and `drop` are reserved words in SQL: quote"
+            " them."
+        ),
+        columns=(
+            Column("id", "text", "Identifier of the transformation."),
+            Column("name", "text", "Name of the transformation."),
+            _WORKSPACE_ID,
+            _SOURCE_ID,
+            Column(
+                "destinationMetadataId",
+                "text",
+                "Only kind of destination the rule acts on; an id of catalog_destinations.",
+            ),
+            Column("destinationId", "text", "Destination of the rule; undocumented, may be null."),
+            Column("enabled", "bool", "False if the rule is switched off."),
+            Column("if", "text", "Which events the rule takes, as an FQL expression."),
+            Column("drop", "bool", "True if the events it takes are thrown away."),
+            Column("newEventName", "text", "Name that replaces the event's own."),
+            Column("propertyRenames", "json", "Properties renamed: pairs of old and new name."),
+            Column("propertyValueTransformations", "json", "Fixed values written into properties."),
+            Column("fqlDefinedProperties", "json", "Properties added from an FQL expression."),
+            Column("propertyDrops", "json", "Properties removed; undocumented, may be null."),
+            Column("allowProperties", "json", "Properties let through; all others are removed."),
+            Column(
+                "hashPropertiesConfiguration",
+                "json",
+                "Properties that are hashed, and with which algorithm and encoding.",
+                credentials=True,
+            ),
+        ),
+        docs=f"{_DOCS}/Transformations",
+        feature="Protocols",
+        references=(_TO_SOURCE,),
+    ),
+    Endpoint(
+        name="spaces",
+        group="inventory",
+        path="/spaces",
+        selector="data.spaces",
+        key=("id",),
+        description="One row per space, a separate set of customer profiles within the workspace.",
+        columns=(
+            Column("id", "text", "Identifier of the space."),
+            Column("slug", "text", "Short name of the space as used in the app's URLs."),
+            Column("name", "text", "Name of the space."),
+        ),
+        docs=f"{_DOCS}/Spaces",
+        feature="Spaces",
+    ),
+    # catalog: what could be connected, the same for every workspace
+    Endpoint(
+        name="catalog_destinations",
+        group="catalog",
+        path="/catalog/destinations",
+        selector="data.destinationsCatalog",
+        key=("id",),
+        description=(
+            "One row per kind of destination on offer, whether the workspace uses it or not. Rows"
+            " are large: select the columns that you need."
+        ),
+        columns=(
+            *_CATALOG_ENTRY,
+            *_CATALOG_LISTING,
+            Column("previousNames", "json", "Names it went by before."),
+            Column("website", "text", "Site of the company behind the tool."),
+            Column("components", "json", "Code that it ships per platform, and who owns the code."),
+            Column("supportedFeatures", "json", "Which connection modes it has, and replay."),
+            Column(
+                "supportedMethods", "json", "Calls that it accepts, such as track and identify."
+            ),
+            Column("supportedPlatforms", "json", "Platforms that may send it events."),
+            Column("supportedRegions", "json", "Regions in which it can be used."),
+            Column("regionEndpoints", "json", "Endpoints that it has in those regions."),
+            Column("multiInstanceSupportedVersion", "text", "Support for several per source."),
+            Column("actions", "json", "Actions that it can perform, with their input fields."),
+            Column("presets", "json", "Subscriptions that are prepared for new connections."),
+            Column("contacts", "json", "People to ask about the integration.", personal=True),
+        ),
+        docs=f"{_DOCS}/Catalog",
+    ),
+    Endpoint(
+        name="catalog_sources",
+        group="catalog",
+        path="/catalog/sources",
+        selector="data.sourcesCatalog",
+        key=("id",),
+        description="One row per kind of source on offer, whether the workspace uses it or not.",
+        columns=(
+            *_CATALOG_ENTRY,
+            *_CATALOG_LISTING,
+            Column("isCloudEventSource", "bool", "True for a cloud app that sends events."),
+        ),
+        docs=f"{_DOCS}/Catalog",
+    ),
+    Endpoint(
+        name="catalog_warehouses",
+        group="catalog",
+        path="/catalog/warehouses",
+        selector="data.warehousesCatalog",
+        key=("id",),
+        description="One row per kind of warehouse on offer, whether the workspace uses it or not.",
+        columns=_CATALOG_ENTRY,
+        docs=f"{_DOCS}/Catalog",
+    ),
+    # identity: who may do what, and who did
+    Endpoint(
+        name="users",
+        group="identity",
+        path="/users",
+        selector="data.users",
+        key=("id",),
+        description=(
+            "One row per member of the workspace, with the roles they hold. People who were invited"
+            " and have not accepted yet are not among them."
+        ),
+        columns=(
+            Column("id", "text", "Identifier of the user."),
+            Column("name", "text", "Name of the person; may be empty.", personal=True),
+            Column("email", "text", "E-mail address the person signs in with.", personal=True),
+            Column("permissions", "json", "Roles held, each with the resources it is limited to."),
+        ),
+        docs=f"{_DOCS}/IAM-Users",
+        references=(Reference("permissions[].roleId", "roles"),),
+    ),
+    Endpoint(
+        name="roles",
+        group="identity",
+        path="/roles",
+        selector="data.roles",
+        key=("id",),
+        description="One row per role that users, user groups and API tokens can be given.",
+        columns=(
+            Column("id", "text", "Identifier of the role."),
+            Column("name", "text", "Name of the role, such as Workspace Owner."),
+            Column("description", "text", "What somebody with this role may do."),
+        ),
+        docs=f"{_DOCS}/IAM-Roles",
+    ),
+    Endpoint(
+        name="labels",
+        group="identity",
+        path="/labels",
+        selector="data.labels",
+        key=("key", "value"),
+        description=(
+            "One row per label, a key and a value that group resources for access control. There is"
+            " no id: a label is its key and value together."
+        ),
+        columns=(
+            Column("key", "text", "Left half of the label, such as environment; repeats."),
+            Column("value", "text", "Right half of the label, such as production."),
+            Column("description", "text", "What the label is for; may be empty."),
+        ),
+        docs=f"{_DOCS}/Labels",
+        paginated=False,
+    ),
+    Endpoint(
+        name="audit_events",
+        group="identity",
+        path="/audit-events",
+        selector="data.events",
+        key=("id",),
+        description=(
+            "One row per thing that somebody did in the workspace. Segment keeps 90 days; the table"
+            " keeps every event it has ever loaded."
+        ),
+        columns=(
+            Column("id", "text", "Identifier of the event; contains a slash."),
+            Column("timestamp", "timestamp", "Moment of the event (UTC); many can share a second."),
+            Column("type", "text", "What was done, such as Source Created; new names can appear."),
+            Column("actor", "text", "User or token behind it: kind/identifier.", personal=True),
+            Column("actorEmail", "text", "E-mail of that user; null for a token.", personal=True),
+            Column("resourceId", "text", "Identifier of the resource it was done to."),
+            Column("resourceType", "text", "Kind of that resource; new kinds can appear."),
+            Column("resourceName", "text", "Name of that resource."),
+        ),
+        docs=f"{_DOCS}/Audit-Trail",
+        feature="Audit Trail",
+        cursor="timestamp",
+    ),
+    # usage: what it costs
+    Endpoint(
+        name="usage_api_calls_daily",
+        group="usage",
+        path="/usage/api-calls/daily",
+        selector="data.dailyWorkspaceAPICallsUsage",
+        key=("timestamp",),
+        description=(
+            "One row per day: API calls of the workspace from the first of the month to that day."
+            " Do not add rows up; a day's own figure is the difference to the day before."
+        ),
+        columns=(_DAY, _API_CALLS),
+        docs=f"{_DOCS}/API-Calls",
+        monthly=True,
+    ),
+    Endpoint(
+        name="usage_mtu_daily",
+        group="usage",
+        path="/usage/mtu/daily",
+        selector="data.dailyWorkspaceMTUUsage",
+        key=("timestamp",),
+        description=(
+            "One row per day: tracked users of the workspace from the first of the month to that"
+            " day. Do not add rows up; a month's figure is that of its last day."
+        ),
+        columns=(_DAY, *_MTU),
+        docs=f"{_DOCS}/Monthly-Tracked-Users",
+        monthly=True,
+    ),
+    Endpoint(
+        name="usage_api_calls_sources_daily",
+        group="usage",
+        path="/usage/api-calls/sources/daily",
+        selector="data.dailyPerSourceAPICallsUsage",
+        key=("sourceId", "timestamp"),
+        description=(
+            "One row per source and day: its API calls from the first of the month to that day. Do"
+            " not add days up; a day's own figure is the difference to the day before."
+        ),
+        columns=(_SOURCE_ID, _DAY, _API_CALLS),
+        docs=f"{_DOCS}/API-Calls",
+        monthly=True,
+        references=(_TO_SOURCE,),
+    ),
+    Endpoint(
+        name="usage_mtu_sources_daily",
+        group="usage",
+        path="/usage/mtu/sources/daily",
+        selector="data.dailyPerSourceMTUUsage",
+        key=("sourceId", "timestamp"),
+        description=(
+            "One row per source and day: its tracked users from the first of the month to that day."
+            " Do not add up days, nor sources: one user can be seen by several."
+        ),
+        columns=(_SOURCE_ID, _DAY, *_MTU),
+        docs=f"{_DOCS}/Monthly-Tracked-Users",
+        monthly=True,
+        references=(_TO_SOURCE,),
+    ),
+)
+
+GROUPS: Final[tuple[Group, ...]] = get_args(Group)
+BY_NAME: Final[Mapping[str, Endpoint]] = MappingProxyType({e.name: e for e in ENDPOINTS})
+
+
+def in_group(group: Group) -> tuple[Endpoint, ...]:
+    """Return the endpoints of ``group``, in the order of :data:`ENDPOINTS`."""
+    return tuple(endpoint for endpoint in ENDPOINTS if endpoint.group == group)

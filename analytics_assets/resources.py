@@ -1,0 +1,202 @@
+"""The two resources that all assets share: how to reach the API, and where to load to.
+
+Both read the environment when a run starts, never at import, and check everything before the
+first request. The token is named by its variable only: Dagster shows and stores resource config.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import dlt
+from dagster import ConfigurableResource
+from pydantic import Field
+
+from analytics_assets.errors import SettingError
+from analytics_assets.transport import ApiSettings
+from analytics_assets.warehouse import WarehouseSettings
+
+DEFAULT_BASE_URL: Final = "https://api.segmentapis.com"
+MAX_PAGE_SIZE: Final = 1000
+"""Largest ``pagination.count`` (models/pagination_input.py of the SDK, since 2024-03)."""
+
+
+class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
+    """The Segment Public API, shared by all assets."""
+
+    token_variable: str = Field(
+        default="ANALYTICS_API_TOKEN",
+        description="Environment variable that holds the bearer token; if it is not set,"
+        " dlt's secret `api_token` is used.",
+    )
+    base_url: str | None = Field(
+        default=None,
+        description="Base URL; default ANALYTICS_API_BASE_URL, else the US region"
+        " (https://api.segmentapis.com). EU: https://eu1.api.segmentapis.com.",
+    )
+    page_size: int = Field(
+        default=MAX_PAGE_SIZE,
+        description="Records asked for per page, 1 to 1000. If the API refuses more than 200,"
+        " 200 is used.",
+    )
+    timeout: float = Field(
+        default=60.0, description="Seconds to wait for a connection, and for bytes of an answer."
+    )
+    retries: int = Field(
+        default=3, description="Retries after 429, 500, 502, 503, 504 and lost connections."
+    )
+    backoff_factor: float = Field(
+        default=2.0, description="The n-th retry waits backoff_factor * 2^(n-1) seconds."
+    )
+    max_wait: float = Field(
+        default=300.0, description="Longest wait for a rate limit, in seconds; beyond it, fail."
+    )
+    parallel_requests: int = Field(default=8, description="Requests under way at the same time.")
+    redact_secrets: bool = Field(
+        default=True, description="Store a fingerprint in place of each secret value."
+    )
+    audit_overlap_minutes: float = Field(
+        default=15.0, description="Minutes of audit events that each run reads again."
+    )
+
+    def settings(self) -> ApiSettings:
+        """Return the checked settings.
+
+        Raises:
+            SettingError: the text names the setting and what to do.
+        """
+        url = (self.base_url or os.environ.get("ANALYTICS_API_BASE_URL") or DEFAULT_BASE_URL).strip()
+        _check_url(url)
+        self._check_numbers()
+        return ApiSettings(
+            base_url=url.rstrip("/"),
+            token=self._token(),
+            page_size=self.page_size,
+            timeout=self.timeout,
+            retries=self.retries,
+            backoff_factor=self.backoff_factor,
+            max_wait=self.max_wait,
+            parallel_requests=self.parallel_requests,
+            redact=self.redact_secrets,
+            overlap_minutes=self.audit_overlap_minutes,
+        )
+
+    def _token(self) -> str:
+        token = os.environ.get(self.token_variable) or dlt.secrets.get("api_token")
+        token = str(token or "").strip()
+        if not token:
+            raise SettingError(
+                f"No API token: set {self.token_variable} to a Public API token of the workspace"
+                " (or dlt's secret api_token), or try it all without an account by putting"
+                " analytics-sandbox in front of the command."
+            )
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise SettingError(
+                f"The token in {self.token_variable} holds characters that no token has; copy it"
+                " again, without quotes or line breaks."
+            )
+        return token
+
+    def _check_numbers(self) -> None:
+        limits = {
+            "page_size": (1, MAX_PAGE_SIZE),
+            "timeout": (0.001, 3600),
+            "retries": (0, 10),
+            "backoff_factor": (0, 60),
+            "max_wait": (0, 86400),
+            "parallel_requests": (1, 64),
+            "audit_overlap_minutes": (0, 90 * 24 * 60),
+        }
+        for name, (low, high) in limits.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise SettingError(f"{name} is {value}; set it to a value from {low} to {high}.")
+
+
+class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
+    """The destination and dataset that all assets are loaded into."""
+
+    destination: str | None = Field(
+        default=None,
+        description="Name of a dlt destination; default ANALYTICS_DESTINATION, else duckdb."
+        " Its credentials come from dlt's own configuration.",
+    )
+    dataset: str | None = Field(
+        default=None, description="Schema of the tables; default ANALYTICS_DATASET, else analytics."
+    )
+    duckdb_path: str | None = Field(
+        default=None,
+        description="DuckDB file; default ANALYTICS_DUCKDB_PATH, else analytics_assets.duckdb.",
+    )
+    lock_timeout: float = Field(
+        default=3600.0, description="Seconds to wait for another run that loads the same."
+    )
+    reader_timeout: float = Field(
+        default=120.0, description="Seconds to wait for a reader that holds the DuckDB file open."
+    )
+
+    def settings(self) -> WarehouseSettings:
+        """Return the checked settings.
+
+        Raises:
+            SettingError: the text names the setting and what to do.
+        """
+        settings = WarehouseSettings(
+            destination=self.destination_name(),
+            dataset=self.dataset_name(),
+            duckdb_path=Path(
+                self.duckdb_path
+                or os.environ.get("ANALYTICS_DUCKDB_PATH")
+                or "analytics_assets.duckdb"
+            ),
+            lock_timeout=self.lock_timeout,
+            reader_timeout=self.reader_timeout,
+        )
+        settings.check()
+        return settings
+
+    def destination_name(self) -> str:
+        """Return the name of the dlt destination."""
+        return self.destination or os.environ.get("ANALYTICS_DESTINATION") or "duckdb"
+
+    def dataset_name(self) -> str:
+        """Return the dataset, which is the schema of the tables."""
+        return self.dataset or os.environ.get("ANALYTICS_DATASET") or "analytics"
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if parts.scheme not in ("http", "https") or not host:
+        raise SettingError(
+            f"ANALYTICS_API_BASE_URL is {_without_userinfo(url)!r}, which is not an http(s)"
+            f" address; use {DEFAULT_BASE_URL} or https://eu1.api.segmentapis.com."
+        )
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise SettingError(
+            "ANALYTICS_API_BASE_URL holds more than scheme, host and path; remove the rest (a"
+            " token belongs into ANALYTICS_API_TOKEN)."
+        )
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise SettingError(
+            f"ANALYTICS_API_BASE_URL is {url!r}: over plain http the token would be readable on the"
+            " way; use https."
+        )
+
+
+def _without_userinfo(url: str) -> str:
+    return url.rpartition("@")[2]
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
