@@ -1,0 +1,231 @@
+"""Daily usage of the invented company: API calls and tracked users, per source and in total.
+
+The own figure of a day depends on the seed, the source and the day alone, so a day that is over
+never changes. What is served is cumulative within the calendar month, in UTC; the row of today
+holds the share of the day that has passed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+
+Figures = tuple[int, int, int, int, int]
+"""API calls, anonymous, anonymousIdentified, identified, neverIdentified."""
+
+DAY_SECONDS = 86_400
+_ZERO: Figures = (0, 0, 0, 0, 0)
+_MASK = (1 << 64) - 1
+_WEEKDAYS = (1.05, 1.1, 1.12, 1.08, 1.0, 0.72, 0.66)
+_BUSIEST_CALLS_PER_DAY = 650_000
+_ANCHOR_YEAR = 2020
+_CACHED_ROWS = 150_000
+_CACHED_MONTHS = 12
+
+PER_SOURCE = frozenset({"usage_api_calls_sources_daily", "usage_mtu_sources_daily"})
+"""Usage lists with one row per source and day; the others have one row per day."""
+
+API_CALLS = frozenset({"usage_api_calls_daily", "usage_api_calls_sources_daily"})
+"""Usage lists of API calls; the others count monthly tracked users."""
+
+
+def next_month(month: date) -> date:
+    """Give the first day of the month after the one that starts on this day."""
+    return (month.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+def months_back(month: date, number: int) -> date:
+    """Give the first day of the month so many months earlier."""
+    index = month.year * 12 + month.month - 1 - number
+    return date(index // 12, index % 12 + 1, 1)
+
+
+def day_timestamp(day: date) -> str:
+    """Write a day as the service does, at midnight UTC with milliseconds."""
+    return f"{day.isoformat()}T00:00:00.000Z"
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """What makes one source busier than another."""
+
+    calls_per_day: float
+    growth_per_month: float
+    calls_per_user: float
+    known_share: float
+
+
+class UsageLedger:
+    """Computes the usage rows of a month; not safe for threads, its owner holds a lock."""
+
+    def __init__(self, seed: int, source_ids: Sequence[str]) -> None:
+        """Prepare the figures of these sources."""
+        self._seed = seed
+        self._source_ids = source_ids
+        self._profiles = [self._profile(index) for index in range(len(source_ids))]
+        self._rows: OrderedDict[tuple[str, date], list[list[bytes]]] = OrderedDict()
+        self._cached_rows = 0
+        self._totals: dict[date, list[Figures]] = {}
+        self._base_day: date | None = None
+        self._base: list[tuple[Figures, Figures]] = []
+
+    def rows(self, name: str, month: date, now: datetime) -> list[bytes]:
+        """Give the rows of a month that exist at a moment, in served order, as JSON."""
+        columns = self._month_rows(name, month)
+        today = now.astimezone(timezone.utc).date()
+        if today >= next_month(month):
+            return [row for column in columns for row in column]
+        if today < month:
+            return []
+        passed = today.day - 1
+        part = self._todays_rows(name, month, now)
+        return [
+            row for index, column in enumerate(columns) for row in (*column[:passed], part[index])
+        ]
+
+    def _hash(self, source: int, day: int) -> float:
+        mixed = (self._seed * 0x9E3779B97F4A7C15 + source * 0xBF58476D1CE4E5B9) & _MASK
+        mixed = (mixed ^ (day * 0x94D049BB133111EB)) & _MASK
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
+        return (mixed ^ (mixed >> 31)) / (_MASK + 1)
+
+    def _profile(self, source: int) -> _Profile:
+        rank = 1 + 40 * self._hash(source, 1) ** 2 + source / 8
+        return _Profile(
+            calls_per_day=_BUSIEST_CALLS_PER_DAY / rank**1.6,
+            growth_per_month=0.004 + 0.016 * self._hash(source, 2),
+            calls_per_user=8 + 30 * self._hash(source, 3),
+            known_share=0.1 + 0.6 * self._hash(source, 4),
+        )
+
+    def _own(self, source: int, month: date, first: int, last: int) -> list[Figures]:
+        """Give what one source used on each of some days of a month, counted from 0."""
+        profile = self._profiles[source]
+        months = (month.year - _ANCHOR_YEAR) * 12 + month.month - 1
+        level = profile.calls_per_day * math.exp(profile.growth_per_month * months)
+        start = month.toordinal()
+        result = []
+        for day in range(start + first, start + last):
+            noise = self._hash(source, day)
+            calls = int(level * _WEEKDAYS[(day - 1) % 7] * (0.8 + 0.4 * noise))
+            users = int(calls / profile.calls_per_user)
+            known = int(users * profile.known_share)
+            newly = int(known * (0.1 + 0.1 * noise))
+            unknown = users - known
+            result.append((calls, unknown, newly, known - newly, int(unknown * 0.3)))
+        return result
+
+    def _figures(self, source: int, month: date, days: int) -> list[Figures]:
+        """Give the cumulative figures of one source for the first days of a month."""
+        a = b = c = d = e = 0
+        result: list[Figures] = []
+        for calls, anonymous, newly, known, never in self._own(source, month, 0, days):
+            a, b, c, d, e = a + calls, b + anonymous, c + newly, d + known, e + never
+            result.append((a, b, c, d, e))
+        return result
+
+    def _month_totals(self, month: date, days: int) -> list[Figures]:
+        totals = self._totals.get(month)
+        if totals is None:
+            length = (next_month(month) - month).days
+            per_source = [
+                self._figures(source, month, length) for source in range(len(self._source_ids))
+            ]
+            totals = [_sum(day) for day in zip(*per_source, strict=True)] or [_ZERO] * length
+            self._totals[month] = totals
+        return totals[:days]
+
+    def _month_rows(self, name: str, month: date) -> list[list[bytes]]:
+        """Give the rows of a whole month, one list per source (a single one for the total)."""
+        key = (name, month)
+        columns = self._rows.get(key)
+        if columns is not None:
+            self._rows.move_to_end(key)
+            return columns
+        days = (next_month(month) - month).days
+        stamps = [day_timestamp(month + timedelta(days=offset)) for offset in range(days)]
+        period = _period(month)
+        columns = [
+            [_render(name, prefix, period, *pair) for pair in zip(figures, stamps, strict=True)]
+            for prefix, figures in self._series(name, month, days)
+        ]
+        self._remember(key, columns)
+        return columns
+
+    def _series(self, name: str, month: date, days: int) -> list[tuple[str, list[Figures]]]:
+        if name not in PER_SOURCE:
+            return [("", self._month_totals(month, days))]
+        return [
+            (f'"sourceId":"{identifier}",', self._figures(source, month, days))
+            for source, identifier in enumerate(self._source_ids)
+        ]
+
+    def _remember(self, key: tuple[str, date], columns: list[list[bytes]]) -> None:
+        self._rows[key] = columns
+        self._cached_rows += sum(len(column) for column in columns)
+        while self._cached_rows > _CACHED_ROWS and len(self._rows) > _CACHED_MONTHS:
+            _, oldest = self._rows.popitem(last=False)
+            self._cached_rows -= sum(len(column) for column in oldest)
+
+    def _todays_rows(self, name: str, month: date, now: datetime) -> list[bytes]:
+        moment = now.astimezone(timezone.utc)
+        today = moment.date()
+        midnight = datetime(today.year, today.month, today.day, tzinfo=timezone.utc)
+        share = (moment - midnight).total_seconds() / DAY_SECONDS
+        stamp, period = day_timestamp(today), _period(month)
+        figures = [
+            _sum((before, _part(own, share))) for before, own in self._day_base(month, today)
+        ]
+        if name not in PER_SOURCE:
+            return [_render(name, "", period, _sum((_ZERO, *figures)), stamp)]
+        return [
+            _render(name, f'"sourceId":"{identifier}",', period, figures[source], stamp)
+            for source, identifier in enumerate(self._source_ids)
+        ]
+
+    def _day_base(self, month: date, today: date) -> list[tuple[Figures, Figures]]:
+        """Give, per source, the figures up to yesterday and the own figures of the whole day."""
+        if self._base_day != today:
+            passed = today.day - 1
+            self._base = [
+                (
+                    (_ZERO, *self._figures(source, month, passed))[-1],
+                    self._own(source, month, passed, passed + 1)[0],
+                )
+                for source in range(len(self._source_ids))
+            ]
+            self._base_day = today
+        return self._base
+
+
+def _sum(rows: Sequence[Figures]) -> Figures:
+    a, b, c, d, e = (sum(column) for column in zip(*rows, strict=True))
+    return (a, b, c, d, e)
+
+
+def _part(figures: Figures, share: float) -> Figures:
+    a, b, c, d, e = (int(figure * share) for figure in figures)
+    return (a, b, c, d, e)
+
+
+def _render(name: str, prefix: str, period: str, figures: Figures, stamp: str) -> bytes:
+    """Write one row as JSON; nothing in it needs escaping."""
+    if name in API_CALLS:
+        return f'{{{prefix}"apiCalls":"{figures[0]}","timestamp":"{stamp}"}}'.encode()
+    _, anonymous, newly, known, never = figures
+    return (
+        f'{{{prefix}{period}"anonymous":"{anonymous}","anonymousIdentified":"{newly}",'
+        f'"identified":"{known}","neverIdentified":"{never}","timestamp":"{stamp}"}}'
+    ).encode()
+
+
+def _period(month: date) -> str:
+    return f'"periodStart":{_unix(month)},"periodEnd":{_unix(next_month(month))},'
+
+
+def _unix(day: date) -> int:
+    return (day.toordinal() - date(1970, 1, 1).toordinal()) * DAY_SECONDS

@@ -1,0 +1,242 @@
+"""The console script ``analytics-sandbox``: run a command against the sandbox, or just serve it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from analytics_assets.sandbox.server import Options, Sandbox
+
+BASE_URL_VARIABLE = "ANALYTICS_API_BASE_URL"
+TOKEN_VARIABLE = "ANALYTICS_API_TOKEN"  # noqa: S105 - the name of the variable
+DATABASE_VARIABLE = "ANALYTICS_DUCKDB_PATH"
+DATABASE_FILE = "analytics_sandbox.duckdb"
+
+_EXIT_NOT_EXECUTABLE = 126
+_EXIT_NOT_FOUND = 127
+_SIGNAL_EXIT = 128
+_POLL_SECONDS = 0.1
+_FLAGS = frozenset({"-h", "--help"})
+_DESCRIPTION = """\
+Serve an invented workspace the way the Segment Public API does, on this machine only.
+With a COMMAND, run it against the sandbox and pass its exit code on; without one, print the
+variables to set and serve until interrupted."""
+_HOST = "127.0.0.1"
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the console script and give its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    own, command = split_command(words)
+    parser = _parser()
+    args = parser.parse_args(own)
+    from analytics_assets.sandbox.server import Sandbox  # noqa: PLC0415 - keeps --help quick
+
+    try:
+        sandbox = Sandbox(_options(args), port=args.port)
+    except ValueError as error:
+        parser.error(str(error))
+    relay = _SignalRelay()
+    with relay:
+        try:
+            sandbox.__enter__()
+        except OSError as error:
+            parser.error(f"cannot listen on port {args.port}: {error.strerror}")
+        try:
+            return _run(command, sandbox, relay) if command else _serve(sandbox, relay)
+        finally:
+            sandbox.__exit__(None, None, None)
+
+
+def split_command(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split the words after the program name into own options and the command to run.
+
+    The command starts at the first word that is neither an option nor the value of one, so that
+    its own options are left alone; ``--`` starts it, too.
+    """
+    place = 0
+    while place < len(words):
+        word = words[place]
+        if word == "--":
+            return list(words[:place]), list(words[place + 1 :])
+        if not word.startswith("-"):
+            break
+        place += 1 if "=" in word or word in _FLAGS else 2
+    return list(words[:place]), list(words[place:])
+
+
+def child_environment(url: str, token: str, base: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment of the command: everything of ours, and where the sandbox is."""
+    environment = {DATABASE_VARIABLE: DATABASE_FILE, **base}
+    environment[BASE_URL_VARIABLE] = url
+    environment[TOKEN_VARIABLE] = token
+    if any(name.lower() in ("http_proxy", "all_proxy") for name in base):
+        for name in ("NO_PROXY", "no_proxy"):
+            environment[name] = ",".join(filter(None, (base.get(name), _HOST)))
+    return environment
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="analytics-sandbox",
+        usage="%(prog)s [options] [COMMAND ...]",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--seed", type=int, default=7, help="decides every record (default: 7)")
+    add("--scale", type=_positive, default=1.0, help="multiplies the size of the workspace")
+    add(
+        "--count",
+        type=_named_count,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="number of records of one list, e.g. audit_events=100000; may be repeated",
+    )
+    add("--latency-ms", type=_not_negative, default=0.0, help="hold every answer back so long")
+    add("--page-limit", type=_whole, default=1000, help="largest page (default: 1000)")
+    add("--rate-limit", type=_positive, help="requests per minute (default: no limit)")
+    add("--burst", type=_whole, help="requests that may come at once")
+    add("--fault-rate", type=_share, default=0.0, help="share of requests that fail, 0 to 1")
+    add("--port", type=_port, default=0, help="port to listen on (default: a free one)")
+    return parser
+
+
+def _number(text: str, low: float, high: float, what: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = float("nan")
+    if not low <= number <= high:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return number
+
+
+def _positive(text: str) -> float:
+    return _number(text, 1e-9, 1e9, "a positive number")
+
+
+def _not_negative(text: str) -> float:
+    return _number(text, 0, 1e9, "a number of 0 or more")
+
+
+def _share(text: str) -> float:
+    return _number(text, 0, 1, "a number from 0 to 1")
+
+
+def _whole(text: str) -> int:
+    number = _number(text, 1, 1e9, "a whole number of 1 or more")
+    if number != int(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(number)
+
+
+def _port(text: str) -> int:
+    return int(_number(text, 0, 65535, "a port"))
+
+
+def _named_count(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    if not name or not number.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=N")
+    return name, int(number)
+
+
+def _options(args: argparse.Namespace) -> Options:
+    from analytics_assets.sandbox.server import Options  # noqa: PLC0415
+
+    return Options(
+        seed=args.seed,
+        scale=args.scale,
+        counts=dict(args.count),
+        latency=args.latency_ms / 1000,
+        page_limit=args.page_limit,
+        rate_limit=args.rate_limit,
+        burst=args.burst,
+        fault_rate=args.fault_rate,
+    )
+
+
+class _SignalRelay:
+    """Catches interrupt and termination, and hands them to the command once there is one.
+
+    An interrupt typed at the terminal reaches the command without our help, since it belongs to
+    the same foreground job; it is not handed on a second time.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        self._pending: list[int] = []
+        self._child: subprocess.Popen[bytes] | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> _SignalRelay:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def attach(self, child: subprocess.Popen[bytes]) -> None:
+        """Hand signals to this process from now on, also those that came meanwhile."""
+        self._child = child
+        while self._pending:
+            self._forward(self._pending.pop(0))
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self.received = True
+        if self._child is None:
+            self._pending.append(number)
+        else:
+            self._forward(number)
+
+    def _forward(self, number: int) -> None:
+        if number == signal.SIGINT and _in_terminal_foreground():
+            return
+        if self._child is not None and self._child.poll() is None:
+            self._child.send_signal(number)
+
+
+def _in_terminal_foreground() -> bool:
+    try:
+        return os.tcgetpgrp(sys.__stdin__.fileno()) == os.getpgrp()  # type: ignore[union-attr]
+    except (OSError, AttributeError, ValueError):
+        return False
+
+
+def _run(command: Sequence[str], sandbox: Sandbox, relay: _SignalRelay) -> int:
+    environment = child_environment(sandbox.url, sandbox.token, os.environ)
+    try:
+        child = subprocess.Popen(list(command), env=environment)  # noqa: S603 - asked for
+    except FileNotFoundError:
+        print(f"analytics-sandbox: command not found: {command[0]}", file=sys.stderr)
+        return _EXIT_NOT_FOUND
+    except OSError as error:
+        print(f"analytics-sandbox: cannot run {command[0]}: {error.strerror}", file=sys.stderr)
+        return _EXIT_NOT_EXECUTABLE
+    relay.attach(child)
+    code = child.wait()
+    return code if code >= 0 else _SIGNAL_EXIT - code
+
+
+def _serve(sandbox: Sandbox, relay: _SignalRelay) -> int:
+    print(f"export {BASE_URL_VARIABLE}={shlex.quote(sandbox.url)}")
+    print(f"export {TOKEN_VARIABLE}={shlex.quote(sandbox.token)}", flush=True)
+    while not relay.received:
+        time.sleep(_POLL_SECONDS)
+    return 0

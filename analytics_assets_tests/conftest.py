@@ -1,0 +1,49 @@
+"""Fixtures: a real HTTP server, a real database, a clean environment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from analytics_assets.sandbox import Options, Sandbox
+from analytics_assets_tests.harness import Project, clean_environment
+
+SMALL = 0.1
+"""A workspace of a tenth of the usual size, for tests that load many times."""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Project]]:
+    """Return a function that starts a sandbox and points a project at it."""
+    with ExitStack() as stack:
+
+        def start_project(options: Options | None = None, **env: str) -> Project:
+            # today's usage grows by the minute: stand still, so that what is served stays served
+            now = datetime.now(timezone.utc)
+            sandbox = stack.enter_context(Sandbox(options or Options(scale=SMALL), now=now))
+            return project_for(sandbox, tmp_path, **env)
+
+        yield start_project
+
+
+@pytest.fixture
+def project(start: Callable[..., Project]) -> Project:
+    """Return a project that is pointed at a small sandbox of its own."""
+    return start()
+
+
+def project_for(sandbox: Sandbox, folder: Path, **env: str) -> Project:
+    """Return a project in ``folder`` that is pointed at ``sandbox``."""
+    (folder / "tmp").mkdir(exist_ok=True)
+    values = {
+        **clean_environment(folder),
+        "ANALYTICS_API_BASE_URL": sandbox.url,
+        "ANALYTICS_API_TOKEN": sandbox.token,
+        "ANALYTICS_DUCKDB_PATH": str(folder / "warehouse.duckdb"),
+        **env,
+    }
+    return Project(sandbox, folder, values)

@@ -1,0 +1,342 @@
+"""Run the project as a user does, and compare what landed with what the API served."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from dagster import (
+    AssetSelection,
+    DagsterInstance,
+    ExecuteInProcessResult,
+    RunConfig,
+    define_asset_job,
+)
+
+from analytics_assets.endpoints import BY_NAME, ENDPOINTS, Endpoint
+from analytics_assets.sandbox import Sandbox
+
+ALL_TABLES = frozenset(endpoint.name for endpoint in ENDPOINTS)
+Row = dict[str, Any]
+
+
+@dataclass
+class Project:
+    """The project pointed at a sandbox, with a database and a working folder of its own.
+
+    ``run`` uses the command line in a process of its own, ``materialize`` this process; both read
+    the same environment.
+    """
+
+    sandbox: Sandbox
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def database(self) -> Path:
+        """The DuckDB file."""
+        return Path(self.env["ANALYTICS_DUCKDB_PATH"])
+
+    def command(self, *words: str, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the project's environment; stdout and stderr come joined."""
+        return subprocess.run(
+            [*words],
+            cwd=self.folder,
+            env={**self.env, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def run(
+        self, select: str = "*", *options: str, timeout: float = 300, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``dagster asset materialize`` in a process of its own."""
+        return self.command(*self.words(select, *options), timeout=timeout, **env)
+
+    def words(self, select: str = "*", *options: str) -> list[str]:
+        """Return the words of ``dagster asset materialize``."""
+        main = [sys.executable, "-m", "dagster", "asset", "materialize"]
+        return [*main, "--select", select, "-m", "analytics_assets", *options]
+
+    def materialize(
+        self,
+        *names: str,
+        config: Mapping[str, Mapping[str, Any]] | None = None,
+        api: Mapping[str, Any] | None = None,
+        warehouse: Mapping[str, Any] | None = None,
+        instance: DagsterInstance | None = None,
+        raise_on_error: bool = False,
+    ) -> ExecuteInProcessResult:
+        """Materialize assets (all if none is named) in this process, through a job.
+
+        Args:
+            names: asset names, or ``group:NAME``.
+            config: op config by group, such as ``{"usage": {"start_month": "2026-01"}}``.
+            api: config of the API resource; retries do not wait unless it says so.
+            warehouse: config of the warehouse resource.
+            instance: a Dagster instance, an ephemeral one if ``None``.
+            raise_on_error: raise the first step's error.
+        """
+        from analytics_assets.definitions import defs
+
+        parts = [
+            AssetSelection.groups(name.removeprefix("group:"))
+            if name.startswith("group:")
+            else AssetSelection.assets(name)
+            for name in names
+        ]
+        selection = AssetSelection.all()
+        if parts:
+            selection = parts[0]
+            for part in parts[1:]:
+                selection = selection | part
+        job = define_asset_job("under_test", selection=selection)
+        resolved = type(defs)(
+            assets=defs.assets,
+            asset_checks=defs.asset_checks,
+            resources=defs.resources,
+            executor=defs.executor,
+            jobs=[job],
+        ).resolve_job_def("under_test")
+        run_config = RunConfig(
+            ops={group: {"config": dict(values)} for group, values in (config or {}).items()},
+            resources={
+                "api": {"config": {"backoff_factor": 0, **(api or {})}},
+                "warehouse": {"config": dict(warehouse or {})},
+            },
+        )
+        with environment(self.env):
+            return resolved.execute_in_process(
+                run_config=run_config,
+                instance=instance or DagsterInstance.ephemeral(),
+                raise_on_error=raise_on_error,
+            )
+
+    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Ask the DuckDB file."""
+        with duckdb.connect(str(self.database), read_only=True) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            return connection.execute(sql, parameters).fetchall()
+
+    def tables(self) -> set[str]:
+        """Return the tables of the dataset, without dlt's own."""
+        found = self.query("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'analytics'")
+        return {name for (name,) in found if not name.startswith("_dlt")}
+
+    def rows(self, table: str, *, live: bool = True) -> list[Row]:
+        """Return the rows of a table, sorted, without dlt's own columns.
+
+        With ``live`` neither the rows marked as deleted nor the mark itself.
+        """
+        with duckdb.connect(str(self.database), read_only=True) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            found = connection.execute(f"SELECT * FROM analytics.{table}")
+            names = [column[0] for column in found.description]
+            rows = [dict(zip(names, values, strict=True)) for values in found.fetchall()]
+        return comparable(BY_NAME[table], rows, live=live)
+
+    def assert_equal(self, names: Iterable[str] = ALL_TABLES) -> None:
+        """Assert that tables hold exactly what the sandbox serves now."""
+        for name in names:
+            endpoint = BY_NAME[name]
+            if endpoint.monthly:
+                expected = self.expected_usage(name)
+            else:
+                expected = expected_rows(endpoint, self.sandbox.served(name))
+            assert_same(name, self.rows(name), expected)
+
+    def expected_usage(self, name: str, months: Sequence[date] | None = None) -> list[Row]:
+        """Return the usage rows the table should hold: the months of the default window."""
+        if months is None:
+            now = self.sandbox.clock()
+            first = now.year * 12 + now.month - 1 - 12
+            months = [date(m // 12, m % 12 + 1, 1) for m in range(first, first + 13)]
+        rows: list[Row] = []
+        for month in months:
+            served = self.sandbox.workspace.usage(name, month.isoformat())
+            rows += with_daily(BY_NAME[name], expected_rows(BY_NAME[name], served))
+        return sort_rows(BY_NAME[name], rows)
+
+
+class environment:  # noqa: N801 - reads as a verb at the place of use
+    """Replace ``os.environ`` for the length of a ``with`` block."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = dict(values)
+
+    def __enter__(self) -> None:
+        self._before = dict(os.environ)
+        os.environ.clear()
+        os.environ.update(self._values)
+
+    def __exit__(self, *_: object) -> None:
+        os.environ.clear()
+        os.environ.update(self._before)
+
+
+def clean_environment(folder: Path) -> dict[str, str]:
+    """Return an environment without any setting of the project, dlt or Dagster."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ANALYTICS_", "DAGSTER", "DLT_", "DESTINATION", "RUNTIME__"))
+    }
+    root = str(Path(__file__).resolve().parent.parent)
+    return {
+        **kept,
+        "PYTHONPATH": os.pathsep.join(filter(None, [root, kept.get("PYTHONPATH")])),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "TMPDIR": str(folder / "tmp"),
+    }
+
+
+def steps_failed(result: ExecuteInProcessResult) -> dict[str, str]:
+    """Return the message of each failed step, by step."""
+    failed = {}
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            described = data.user_failure_data.description if data.user_failure_data else None
+            failed[str(event.step_key)] = described or (data.error.message if data.error else "")
+    return failed
+
+
+def materialized(result: ExecuteInProcessResult) -> dict[str, Mapping[str, Any]]:
+    """Return the metadata values of each materialization, by asset."""
+    return {
+        event.asset_key.to_user_string(): {
+            name: value.value for name, value in event.materialization.metadata.items()
+        }
+        for event in result.get_asset_materialization_events()
+        if event.asset_key is not None
+    }
+
+
+# What the tables should hold, worked out without the project's own code.
+
+
+def snake(name: str) -> str:
+    """Spell a wire name as a column."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[^_])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def fingerprint(value: str) -> str:
+    """Return what stands in place of a secret."""
+    return "sha256:" + hashlib.sha256(value.encode()).hexdigest()[:12]
+
+
+def expected_rows(endpoint: Endpoint, records: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Type records as the tables hold them; of records with the same key the last one counts."""
+    by_key: dict[tuple[Any, ...], Row] = {}
+    for record in records:
+        row: Row = {column.name: None for column in endpoint.columns}
+        for wire, value in record.items():
+            row[snake(wire)] = _typed(endpoint, wire, value)
+        by_key[tuple(record[wire] for wire in endpoint.key)] = row
+    return sort_rows(endpoint, by_key.values())
+
+
+def _typed(endpoint: Endpoint, wire: str, value: Any) -> Any:
+    column = next((c for c in endpoint.columns if c.wire == wire), None)
+    kind = column.type if column else ("json" if isinstance(value, (dict, list)) else "text")
+    if value is None:
+        return None
+    if wire == "writeKeys":
+        return [fingerprint(key) for key in value]
+    if wire == "query":
+        return fingerprint(value) if value else value
+    if kind == "bigint":
+        return int(value)
+    if kind == "timestamp":
+        if isinstance(value, (int, float)):
+            return datetime.fromtimestamp(value, timezone.utc)
+        return datetime.fromisoformat(value.replace("Z", "+00:00"))
+    return value
+
+
+def with_daily(endpoint: Endpoint, rows: Sequence[Row]) -> list[Row]:
+    """Add each counter's figure for the day, over the rows of one month."""
+    previous: dict[Any, Row] = {}
+    result = []
+    for row in sorted(rows, key=lambda r: (r.get("source_id") or "", r["timestamp"])):
+        before = previous.get(row.get("source_id"))
+        daily = {
+            f"daily_{c.name}": row[c.name] - (before[c.name] if before else 0)
+            for c in endpoint.counters
+        }
+        result.append({**row, **daily})
+        previous[row.get("source_id")] = row
+    return result
+
+
+def comparable(endpoint: Endpoint, rows: Iterable[Row], *, live: bool = True) -> list[Row]:
+    """Parse JSON columns and put rows in order, without dlt's own columns."""
+    kinds = {column.name: column.type for column in endpoint.table_columns}
+    result = []
+    for row in rows:
+        if live and row.get("deleted_at") is not None:
+            continue
+        clean: Row = {}
+        for name, value in row.items():
+            if name.startswith("_dlt") or (live and name == "deleted_at"):
+                continue
+            is_json = kinds.get(name) == "json" and isinstance(value, str)
+            clean[name] = json.loads(value) if is_json else _utc(value)
+        result.append(clean)
+    return sort_rows(endpoint, result)
+
+
+def _utc(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc) if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    return value
+
+
+def sort_rows(endpoint: Endpoint, rows: Iterable[Row]) -> list[Row]:
+    """Sort rows by key."""
+    return sorted(rows, key=lambda row: tuple(row[name] for name in endpoint.column_keys))
+
+
+SECRET_PARTS = frozenset({"settings", "hash_properties_configuration"})
+"""JSON columns in which values are masked by key; their own tests look into them."""
+
+
+def assert_same(name: str, landed: Sequence[Row], expected: Sequence[Row]) -> None:
+    """Assert equality row by row and value by value, with a message that names the first gap."""
+    assert len(landed) == len(expected), f"{name}: {len(landed)} rows, expected {len(expected)}"
+    for number, (left, right) in enumerate(zip(landed, expected, strict=True)):
+        for column in left.keys() | right.keys():
+            got, wanted = left.get(column), right.get(column)
+            if column in SECRET_PARTS:
+                got, wanted = masked_alike(got, wanted)
+            assert got == wanted, f"{name} row {number}, {column}: {got!r}, expected {wanted!r}"
+
+
+def masked_alike(got: Any, wanted: Any) -> tuple[Any, Any]:
+    """Blank out of both what is a fingerprint of the other's value, to compare the rest."""
+    if isinstance(got, str) and got.startswith("sha256:") and got != wanted:
+        raw = wanted if isinstance(wanted, str) else json.dumps(wanted, separators=(",", ":"), sort_keys=True)
+        return (got, fingerprint(raw)) if isinstance(wanted, (str, int, float)) else (got, got)
+    if isinstance(got, str) and isinstance(wanted, str):
+        return got, re.sub(r"(?<=://)[^/@]+:[^/@]+(?=@)", lambda m: fingerprint(m[0]), wanted)
+    if isinstance(got, dict) and isinstance(wanted, dict) and got.keys() == wanted.keys():
+        pairs = {key: masked_alike(got[key], wanted[key]) for key in got}
+        return {k: v[0] for k, v in pairs.items()}, {k: v[1] for k, v in pairs.items()}
+    if isinstance(got, list) and isinstance(wanted, list) and len(got) == len(wanted):
+        items = [masked_alike(a, b) for a, b in zip(got, wanted, strict=True)]
+        return [a for a, _ in items], [b for _, b in items]
+    return got, wanted
