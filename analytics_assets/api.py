@@ -6,9 +6,12 @@ resource that fails costs only itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import Any, cast
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import dlt
@@ -26,13 +29,15 @@ from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import EndpointResource, RESTAPIConfig
 
 from analytics_assets.daily import with_daily_figures
-from analytics_assets.endpoints import Endpoint, Group, in_group
+from analytics_assets.endpoints import Endpoint
 from analytics_assets.errors import AnalyticsError, ResourceError, TokenRejected
 from analytics_assets.reading import Progress, Reading
-from analytics_assets.transport import ApiSession, ApiSettings, Log
+from analytics_assets.settings import ApiSettings, Log
+from analytics_assets.transport import ApiSession
 
 MONTHS_SUFFIX = "_months"
-REFUSALS = frozenset({401, 403})
+FORBIDDEN: Final = 403
+REFUSALS = frozenset({401, FORBIDDEN})
 UNAVAILABLE = frozenset({401, 403, 404})
 
 
@@ -62,7 +67,7 @@ class ReadingSession(ApiSession):
             reading.begin_request(period)
             table, cursor = reading.accept(self.fetch(request, **options), period)
         except AnalyticsError as error:
-            reading.fail(error)
+            reading.fail(_in_month(error, period))
             raise IgnoreResponseException from None
         except Exception as error:  # noqa: BLE001 - a surprise in one resource must not end the rest
             reading.fail(ResourceError(f"unexpected {type(error).__name__} while reading: {error}"))
@@ -82,8 +87,9 @@ def read(settings: ApiSettings, readings: Sequence[Reading], log: Log) -> None:
     session = ReadingSession(settings, log, readings)
     source = api_source(settings, [r.endpoint for r in readings], session, readings)
     try:
-        for _ in source:
-            pass  # the last step of each pipe keeps the tables
+        with _aborted_by_signals(session):
+            for _ in source:
+                pass  # the last step of each pipe keeps the tables
     finally:
         session.stop.set()
         session.close()
@@ -92,13 +98,41 @@ def read(settings: ApiSettings, readings: Sequence[Reading], log: Log) -> None:
     _raise_if_refused(settings, readings, log)
 
 
+@contextmanager
+def _aborted_by_signals(session: ApiSession) -> Iterator[None]:
+    """On SIGTERM or SIGINT wake the threads that wait, then let the handler in place do its part.
+
+    Otherwise dlt waits for them before the run can end: for as long as a time-out may last.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: Any) -> None:
+        session.abort()
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+        elif handler == signal.SIG_DFL:
+            raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def api_source(
     settings: ApiSettings,
     endpoints: Sequence[Endpoint],
     session: requests.Session,
     readings: Sequence[Reading] = (),
 ) -> DltSource:
-    """Build the ``rest_api`` source of ``endpoints``; with ``readings`` its pages are kept there."""
+    """Build the ``rest_api`` source of ``endpoints``; ``readings`` keep what it reads."""
     by_name = {reading.endpoint.name: reading for reading in readings}
     resources: list[EndpointResource | DltResource] = []
     for endpoint in endpoints:
@@ -126,12 +160,6 @@ def api_source(
     for name, reading in by_name.items():
         source.resources[name].add_step(_keeper(reading))
     return source
-
-
-def definition_source(group: Group) -> DltSource:
-    """Return the source of a group as definitions need it: all resources, no token, no requests."""
-    settings = ApiSettings(base_url="https://api.segmentapis.com", token="")
-    return api_source(settings, in_group(group), requests.Session())
 
 
 def _resource_config(endpoint: Endpoint, settings: ApiSettings) -> EndpointResource:
@@ -163,6 +191,14 @@ def _resource_config(endpoint: Endpoint, settings: ApiSettings) -> EndpointResou
             "endpoint": config,
         },
     )
+
+
+def _in_month(error: AnalyticsError, period: str) -> AnalyticsError:
+    """Name the month of usage that could not be read."""
+    if not period or not isinstance(error, ResourceError):
+        return error
+    text = f"month {period[:7]}: {error}"
+    return ResourceError(text, status=error.status, passing=error.passing)
 
 
 def _months_resource(endpoint: Endpoint, periods: Sequence[str]) -> DltResource:
@@ -218,11 +254,11 @@ def _page(endpoint: Endpoint, table: pa.Table, cursor: str | None) -> requests.R
 
 def _raise_if_refused(settings: ApiSettings, readings: Sequence[Reading], log: Log) -> None:
     """Tell a token that is not accepted from one that merely lacks some permission."""
-    statuses = [getattr(reading.failure, "status", None) for reading in readings]
+    statuses = [int(getattr(reading.failure, "status", None) or 0) for reading in readings]
     if not readings or not all(status in REFUSALS for status in statuses):
         return
     if all(reading.endpoint.feature for reading in readings) and (
-        403 in statuses or _token_works(settings, log)
+        FORBIDDEN in statuses or _token_works(settings, log)
     ):
         return
     raise TokenRejected(

@@ -12,9 +12,16 @@ from analytics_assets.endpoints import Endpoint
 
 def one_row_per_key(table: pa.Table, keys: Sequence[str]) -> pa.Table:
     """Keep the row that came last of those with the same key; the order stays."""
-    numbered = table.select(list(keys)).append_column("_row", pa.array(range(table.num_rows)))
-    last = numbered.group_by(list(keys)).aggregate([("_row", "max")])["_row_max"]
-    return table if len(last) == table.num_rows else table.take(last.sort())
+    last = last_rows(table.select(list(keys)))
+    return table if len(last) == table.num_rows else table.take(last)
+
+
+def last_rows(keys: pa.Table) -> pa.Array:
+    """Return, in order, the number of the row that came last of those with the same key."""
+    names = keys.column_names
+    numbered = keys.append_column("_row", pa.array(range(keys.num_rows), pa.int64()))
+    last = numbered.group_by(names).aggregate([("_row", "max")])["_row_max"]
+    return last.combine_chunks().sort()
 
 
 def with_daily_figures(endpoint: Endpoint, month: pa.Table) -> pa.Table:
@@ -22,10 +29,11 @@ def with_daily_figures(endpoint: Endpoint, month: pa.Table) -> pa.Table:
 
     The figure is the difference to the latest earlier day of the same month (and source) that the
     API serves, and the counter itself on the first of them. So the figures of a month add up to
-    its last counter even when a day is missing: the day after the gap then carries the gap too.
+    its last counter even when a day is missing, or its counter null: the day after the gap then
+    carries the gap too.
     """
     if not month.num_rows:
-        return _append(endpoint, month, [c for c in (month[x.name] for x in endpoint.counters)])
+        return _append(endpoint, month, [month[c.name] for c in endpoint.counters])
     month = one_row_per_key(month, endpoint.column_keys)
     order = pc.sort_indices(month, sort_keys=[(key, "ascending") for key in endpoint.column_keys])
     month = month.take(order).combine_chunks()
@@ -33,8 +41,7 @@ def with_daily_figures(endpoint: Endpoint, month: pa.Table) -> pa.Table:
     figures = []
     for counter in endpoint.counters:
         values = month[counter.name]
-        earlier = pc.if_else(follows, _previous(values), 0)
-        figures.append(pc.subtract_checked(values, earlier))
+        figures.append(pc.subtract_checked(values, _earlier(values, follows)))
     return _append(endpoint, month, figures)
 
 
@@ -47,6 +54,17 @@ def _follows(month: pa.Table, endpoint: Endpoint) -> pa.Array:
         if key != endpoint.cursor_column:
             same = pc.and_(same, pc.equal(month[key], _previous(month[key])))
     return pc.fill_null(same, False)
+
+
+def _earlier(values: pa.ChunkedArray, follows: pa.Array) -> pa.Array:
+    """Return for each row the latest count above it in its month and source, 0 without one."""
+    rows = pa.array(range(len(values)), pa.int64())
+    nothing = pa.scalar(None, pa.int64())
+    begins = pc.fill_null_forward(pc.if_else(follows, nothing, rows))
+    counted = pc.fill_null_forward(pc.if_else(pc.is_valid(values), rows, nothing))
+    latest = _previous(pa.chunked_array([counted]))
+    found = pc.fill_null(pc.greater_equal(latest, begins), False)
+    return pc.if_else(found, values.take(pc.fill_null(latest, 0)), 0)
 
 
 def _previous(values: pa.ChunkedArray) -> pa.Array:

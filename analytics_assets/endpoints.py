@@ -83,6 +83,9 @@ class Endpoint:
             counters are cumulative within that month.
         cursor: wire name of the time field that incremental loads follow.
         references: foreign keys that should hold.
+        event_types: how the types of the audit events begin that may have changed these records,
+            in the singular, as whole words: ``Source`` stands for Source Created, Sources Deleted.
+            A resource type of the same words counts as well.
     """
 
     name: str
@@ -98,11 +101,17 @@ class Endpoint:
     monthly: bool = False
     cursor: str | None = None
     references: tuple[Reference, ...] = ()
+    event_types: tuple[str, ...] = ()
 
     @property
     def full_list(self) -> bool:
         """Whether a load reads every record there is, so that a missing one has been deleted."""
         return not self.monthly and self.cursor is None
+
+    @property
+    def followed(self) -> bool:
+        """Whether events of the audit trail can call for a new load."""
+        return bool(self.event_types) or self.cursor is not None
 
     @property
     def counters(self) -> tuple[Column, ...]:
@@ -135,8 +144,9 @@ class Endpoint:
         return tuple(names[wire] for wire in self.key)
 
 
+DELETED_AT: Final = "deleted_at"
 _DELETED_AT = Column(
-    "deletedAt", "timestamp", "When a load first found that the API no longer returns the row."
+    DELETED_AT, "timestamp", "When a load first found that the API no longer returns the row."
 )
 
 # Columns that several record types share.
@@ -199,6 +209,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         docs=f"{_DOCS}/Warehouses",
         references=(Reference("metadata.id", "catalog_warehouses"),),
+        event_types=("Storage Destination", "Warehouse"),
     ),
     Endpoint(
         name="sources",
@@ -233,6 +244,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         docs=f"{_DOCS}/Sources",
         references=(Reference("metadata.id", "catalog_sources"),),
+        event_types=("Source", "Engage Warehouse Source"),
     ),
     Endpoint(
         name="destinations",
@@ -265,6 +277,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         docs=f"{_DOCS}/Destinations",
         references=(_TO_SOURCE, Reference("metadata.id", "catalog_destinations")),
+        event_types=("Integration", "Destination"),
     ),
     Endpoint(
         name="reverse_etl_models",
@@ -288,6 +301,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         docs=f"{_DOCS}/Reverse-ETL",
         feature="Reverse ETL",
         references=(_TO_SOURCE,),
+        event_types=("Model", "Reverse ETL Model"),
     ),
     Endpoint(
         name="transformations",
@@ -330,6 +344,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         docs=f"{_DOCS}/Transformations",
         feature="Protocols",
         references=(_TO_SOURCE,),
+        event_types=("Transformation",),
     ),
     Endpoint(
         name="spaces",
@@ -345,6 +360,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         docs=f"{_DOCS}/Spaces",
         feature="Spaces",
+        event_types=("Space", "Source Connected To Space", "Source Disconnected From Space"),
     ),
     # catalog: what could be connected, the same for every workspace
     Endpoint(
@@ -420,6 +436,15 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         docs=f"{_DOCS}/IAM-Users",
         references=(Reference("permissions[].roleId", "roles"),),
+        event_types=(
+            "User",
+            "New Segment User",
+            "Non-Segment User",
+            "Invite",
+            "Policy",
+            "Group Membership",
+            "Subjects Added to Group",
+        ),
     ),
     Endpoint(
         name="roles",
@@ -434,6 +459,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Column("description", "text", "What somebody with this role may do."),
         ),
         docs=f"{_DOCS}/IAM-Roles",
+        # a policy ties a user to a role, which may be one that has not been loaded yet
+        event_types=("Role", "Policy", "User Policy", "User Group Policy"),
     ),
     Endpoint(
         name="labels",
@@ -452,6 +479,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         docs=f"{_DOCS}/Labels",
         paginated=False,
+        event_types=("Label",),
     ),
     Endpoint(
         name="audit_events",

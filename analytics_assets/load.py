@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -16,13 +16,13 @@ from typing import Any, Final, cast
 
 import dlt
 import pyarrow as pa
-from dlt.common.schema.typing import TColumnSchema
+from dlt.common.schema.typing import TColumnSchema, TSchemaContractDict
 from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.api import not_available, read
-from analytics_assets.endpoints import BY_NAME, Column, ColumnType, Endpoint
+from analytics_assets.endpoints import BY_NAME, DELETED_AT, Column, ColumnType, Endpoint
 from analytics_assets.errors import AnalyticsError, ResourceError
 from analytics_assets.months import (
     Loaded,
@@ -33,28 +33,14 @@ from analytics_assets.months import (
     usage_start,
 )
 from analytics_assets.reading import Reading
-from analytics_assets.rows import DELETED_AT
-from analytics_assets.transport import ApiSettings, Log
-from analytics_assets.warehouse import WarehouseSettings
+from analytics_assets.settings import ApiSettings, LoadOptions, Log
+from analytics_assets.warehouse import WarehouseSettings, new_pipeline
 
-CONTRACT: Final = {"tables": "evolve", "columns": "evolve", "data_type": "freeze"}
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """What may differ from run to run.
-
-    Attributes:
-        usage_start: ``YYYY-MM`` of the first month of usage, ``None`` for twelve months back.
-        start_month: first month of usage to reload, ``YYYY-MM``.
-        end_month: last month of usage to reload, ``YYYY-MM``.
-        expect_fewer_rows: accept lists that are empty or less than half of what they were.
-    """
-
-    usage_start: str | None = None
-    start_month: str | None = None
-    end_month: str | None = None
-    expect_fewer_rows: bool = False
+CONTRACT: Final[TSchemaContractDict] = {
+    "tables": "evolve",
+    "columns": "evolve",
+    "data_type": "freeze",
+}
 
 
 @dataclass(frozen=True)
@@ -95,24 +81,6 @@ class Outcome:
         return self.load_id is not None
 
 
-def pipeline_name(group: str) -> str:
-    """Return the dlt pipeline of a group; the name keys the state in the destination."""
-    return f"analytics_assets_{group}"
-
-
-def new_pipeline(group: str, warehouse: WarehouseSettings, folder: Path | str) -> Pipeline:
-    """Return a fresh pipeline in ``folder``; its state comes back from the destination.
-
-    Two processes that share a working folder corrupt each other, so each execution has its own.
-    """
-    return dlt.pipeline(
-        pipeline_name(group),
-        destination=warehouse.dlt_destination(),
-        dataset_name=warehouse.dataset,
-        pipelines_dir=str(folder),
-    )
-
-
 def load_group(
     group: str,
     names: Sequence[str],
@@ -120,8 +88,11 @@ def load_group(
     warehouse: WarehouseSettings,
     options: LoadOptions,
     log: Log,
+    then: Callable[[Pipeline, Sequence[Outcome]], None] | None = None,
 ) -> list[Outcome]:
     """Read and load the resources ``names`` of ``group``; return what became of each.
+
+    ``then`` is called at the end, while the destination is open and no other run loads the group.
 
     Raises:
         SettingError: a setting cannot work; nothing was asked for or changed.
@@ -142,12 +113,13 @@ def load_group(
                 months = _months(pipeline, endpoint, start, today, window)
                 stored = _stored_types(pipeline, endpoint)
                 spool = Path(folder) / f"{endpoint.name}.arrows"
-                readings.append(
-                    Reading(endpoint, stored, spool, months=months, redact=api.redact)
-                )
+                readings.append(Reading(endpoint, stored, spool, months=months, redact=api.redact))
             read(api, readings, log)
             outcomes = [_judge(reading, before, options) for reading in readings]
             _load(pipeline, outcomes, group, api, warehouse, Path(folder), log)
+            if then:
+                with warehouse.open(pipeline, log):
+                    then(pipeline, outcomes)
             return outcomes
 
 
@@ -164,7 +136,7 @@ def _restore(
                 f" {_root_message(error)}"
             ) from None
         full_lists = [e.name for e in endpoints if e.full_list and _stored_types(pipeline, e)]
-        return count_rows(pipeline, full_lists)
+        return count_rows(pipeline, warehouse, full_lists)
 
 
 def _stored_types(pipeline: Pipeline, endpoint: Endpoint) -> Mapping[str, ColumnType]:
@@ -200,9 +172,7 @@ def _loaded_months(pipeline: Pipeline, endpoint: Endpoint) -> Loaded | None:
     return Loaded.from_state(state)
 
 
-def _judge(
-    reading: Reading, before: Mapping[str, TableCounts], options: LoadOptions
-) -> Outcome:
+def _judge(reading: Reading, before: Mapping[str, TableCounts], options: LoadOptions) -> Outcome:
     """Decide whether a reading may be loaded."""
     endpoint = reading.endpoint
     outcome = Outcome(endpoint, reading, failure=reading.failure)
@@ -267,15 +237,13 @@ def _load_package(
         info = pipeline.load()
         info.raise_on_failed_jobs()
         load_id = info.loads_ids[0]
-        counts_before = {}
-        if warehouse.destination != "filesystem":
-            counts_before = _mark_deleted(pipeline, outcomes, load_id)
-        counts = count_rows(pipeline, [outcome.endpoint.name for outcome in outcomes])
+        marked = _mark_deleted(pipeline, outcomes, load_id) if warehouse.marks_deletions else {}
+        counts = count_rows(pipeline, warehouse, [o.endpoint.name for o in outcomes])
     for outcome in outcomes:
         name = outcome.endpoint.name
         outcome.load_id = load_id
         outcome.counts = counts[name]
-        outcome.newly_deleted = counts_before.get(name, 0)
+        outcome.newly_deleted = marked.get(name, 0)
         outcome.columns = _columns(pipeline, outcome)
 
 
@@ -285,10 +253,10 @@ def table_source(
     """Build the source that hands the kept rows to dlt, with keys, types and descriptions."""
     resources = [_table_resource(outcome.reading, api, warehouse) for outcome in outcomes]
 
-    @dlt.source(name=outcomes[0].endpoint.group, max_table_nesting=0, schema_contract=CONTRACT)  # type: ignore[arg-type]
-    def tables() -> list[DltResource]:
-        return resources
-
+    group = outcomes[0].endpoint.group
+    tables = dlt.source(
+        lambda: resources, name=group, max_table_nesting=0, schema_contract=CONTRACT
+    )
     return tables()
 
 
@@ -306,16 +274,25 @@ def _table_resource(
         rows,
         name=endpoint.name,
         primary_key=list(endpoint.column_keys),
-        write_disposition={"disposition": "merge", "strategy": "delete-insert"},
+        write_disposition=_write_disposition(endpoint, warehouse),
+        table_format=cast(Any, warehouse.table_format),
         columns=column_hints(endpoint, reading.undeclared),
     )
-    if endpoint.cursor:
+    if endpoint.cursor and endpoint.cursor_column:
         resource.apply_hints(
             incremental=dlt.sources.incremental(
                 endpoint.cursor_column, lag=api.overlap_minutes * 60
             )
         )
     return resource
+
+
+def _write_disposition(endpoint: Endpoint, warehouse: WarehouseSettings) -> Any:
+    """Merge by key; plain Parquet files only know all anew (lists) and one more (histories)."""
+    if not warehouse.merges:
+        return "replace" if endpoint.full_list else "append"
+    strategy = "upsert" if warehouse.table_format == "delta" else "delete-insert"
+    return {"disposition": "merge", "strategy": strategy}
 
 
 def column_hints(
@@ -360,7 +337,7 @@ def _mark_deleted(
     The merge rewrites every row that came, load id included, and so clears the mark of one that
     has come back.
     """
-    marked = {}
+    marked: dict[str, int] = {}
     with pipeline.sql_client() as sql:
         for outcome in outcomes:
             if not outcome.endpoint.full_list:
@@ -368,7 +345,7 @@ def _mark_deleted(
             table = sql.make_qualified_table_name(outcome.endpoint.name)
             where = f"_dlt_load_id <> %s AND {DELETED_AT} IS NULL"
             count = sql.execute_sql(f"SELECT count(*) FROM {table} WHERE {where}", load_id)
-            marked[outcome.endpoint.name] = count[0][0] if count else 0
+            marked[outcome.endpoint.name] = int(count[0][0]) if count else 0
             if marked[outcome.endpoint.name]:
                 sql.execute_sql(
                     f"UPDATE {table} SET {DELETED_AT} = CURRENT_TIMESTAMP WHERE {where}", load_id
@@ -376,18 +353,33 @@ def _mark_deleted(
     return marked
 
 
-def count_rows(pipeline: Pipeline, names: Sequence[str]) -> dict[str, TableCounts]:
+def count_rows(
+    pipeline: Pipeline, warehouse: WarehouseSettings, names: Sequence[str]
+) -> dict[str, TableCounts]:
     """Count the rows of tables in one query, and those of full lists marked as deleted."""
     if not names:
         return {}
+    if warehouse.table_format == "delta":
+        return _count_delta_rows(pipeline, names)
+    parts = []
     with pipeline.sql_client() as sql:
-        parts = []
         for name in names:
             deleted = f"count({DELETED_AT})" if BY_NAME[name].full_list else "0"
             table = sql.make_qualified_table_name(name)
             parts.append(f"SELECT '{name}', count(*), {deleted} FROM {table}")
         rows = sql.execute_sql(" UNION ALL ".join(parts)) or []
     return {name: TableCounts(int(total), int(deleted)) for name, total, deleted in rows}
+
+
+def _count_delta_rows(pipeline: Pipeline, names: Sequence[str]) -> dict[str, TableCounts]:
+    """Count by deltalake itself: dlt's SQL over Delta needs a DuckDB extension from the network."""
+    from dlt.common.libs.deltalake import get_delta_tables
+
+    tables = get_delta_tables(pipeline, *names)
+    return {
+        name: TableCounts(table.to_pyarrow_dataset().count_rows(), 0)
+        for name, table in tables.items()
+    }
 
 
 def _columns(pipeline: Pipeline, outcome: Outcome) -> Sequence[Column]:

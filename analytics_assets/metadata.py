@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from dagster import (
+    BetaWarning,
+    CodeReferencesMetadataValue,
+    LocalFileCodeReference,
     MetadataValue,
     TableColumn,
     TableColumnConstraints,
+    TableMetadataValue,
+    TableRecord,
     TableSchema,
 )
 
+from analytics_assets import endpoints
 from analytics_assets.endpoints import Column, Endpoint
-from analytics_assets.load import Outcome
 from analytics_assets.resources import Warehouse
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from analytics_assets.load import Outcome
+
+OWNER: Final = "team:data-platform"
+"""Who answers for the assets: a name of a team, as Dagster shows it."""
+MASK: Final = "\N{BULLET}\N{BULLET}\N{BULLET}"
+LONGEST_CELL: Final = 60
+_ROW_NAME = re.compile(r'\s+name="(\w+)",')
 
 
 def table_schema(endpoint: Endpoint, columns: Iterable[Column]) -> TableSchema:
@@ -57,7 +78,43 @@ def definition_metadata(endpoint: Endpoint, warehouse: Warehouse) -> dict[str, A
         "api_path": endpoint.path,
         "api_docs": MetadataValue.url(endpoint.docs),
         "key": ", ".join(endpoint.column_keys),
+        **code_reference(endpoint),
     }
+
+
+def code_reference(endpoint: Endpoint) -> Mapping[str, Any]:
+    """Return a link to the row of ``endpoints.py`` that declares an asset; none without sources."""
+    line = _row_lines().get(endpoint.name)
+    if line is None:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BetaWarning)  # users of the project cannot do anything
+        return {"dagster/code_references": _reference(endpoint, line)}
+
+
+def _reference(endpoint: Endpoint, line: int) -> CodeReferencesMetadataValue:
+    reference = LocalFileCodeReference(
+        file_path=str(endpoints.__file__),
+        line_number=line,
+        label=f"{endpoint.name} in endpoints.py",
+    )
+    return CodeReferencesMetadataValue(code_references=[reference])
+
+
+@lru_cache(maxsize=1)
+def _row_lines() -> Mapping[str, int]:
+    """Return the line in ``endpoints.py`` of each row's name."""
+    try:
+        lines = Path(str(endpoints.__file__)).read_text("utf-8").splitlines()
+    except OSError:
+        return {}
+    found = ((number, _ROW_NAME.fullmatch(line)) for number, line in enumerate(lines, 1))
+    return {name[1]: number for number, name in found if name}
+
+
+def owners() -> list[str]:
+    """Return who answers for the assets."""
+    return [OWNER]
 
 
 def tags(endpoint: Endpoint) -> dict[str, str]:
@@ -88,6 +145,46 @@ def run_metadata(outcome: Outcome, warehouse: Warehouse) -> dict[str, Any]:
         if endpoint.full_list:
             metadata["deleted_rows"] = outcome.counts.deleted
             metadata["newly_deleted_rows"] = outcome.newly_deleted
+    if (rows := preview(endpoint, reading.preview)) is not None:
+        metadata["preview"] = rows
     if reading.warnings:
         metadata["warnings"] = MetadataValue.md("\n".join(f"- {w}" for w in reading.warnings))
     return metadata
+
+
+def preview(endpoint: Endpoint, rows: pa.Table | None) -> TableMetadataValue | None:
+    """Return a few rows as a table for the asset's page, ``None`` if there are none.
+
+    Personal data and whatever is secret, or may hold secrets, is masked; so are texts that
+    ``endpoints.py`` does not declare, as nobody has said yet what they hold.
+    """
+    if rows is None or not rows.num_rows:
+        return None
+    declared = {column.name: column for column in endpoint.table_columns}
+    records = [
+        TableRecord({name: _cell(declared.get(name), value) for name, value in row.items()})
+        for row in rows.to_pylist()
+    ]
+    kinds_shown = [
+        TableColumn(name, declared[name].type if name in declared else "undeclared")
+        for name in rows.column_names
+    ]
+    return MetadataValue.table(records, TableSchema(columns=kinds_shown))
+
+
+def _cell(column: Column | None, value: Any) -> str | int | float | bool | None:
+    """Return a value as a cell: masked, shortened, or as it is."""
+    if value is None:
+        return None
+    if column and (column.personal or column.secret or column.credentials):
+        return MASK
+    if isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if column is None:
+        return MASK
+    text = str(value)
+    return (
+        text if len(text) <= LONGEST_CELL else f"{text[: LONGEST_CELL - 1]}\N{HORIZONTAL ELLIPSIS}"
+    )

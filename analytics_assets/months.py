@@ -16,6 +16,8 @@ from analytics_assets.errors import SettingError
 GRACE: Final = timedelta(days=7)
 """How far the newest loaded day may lie back before the month ahead of it is read again too."""
 DEFAULT_MONTHS: Final = 12
+EARLIEST: Final = date(2011, 1, 1)
+"""Segment was founded in 2011; an earlier month is a slip of the pen, and thousands of requests."""
 _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 
 
@@ -67,12 +69,18 @@ def parse_month(text: str, setting: str) -> date:
     """Read ``YYYY-MM``.
 
     Raises:
-        SettingError: anything else; the text names ``setting``.
+        SettingError: anything else, or a month before there was an API; names ``setting``.
     """
     found = _MONTH.fullmatch(text.strip())
-    if found is None or found[1] == "0000":
+    month = date(int(found[1]), int(found[2]), 1) if found and int(found[1]) else None
+    if month is None:
         raise SettingError(f"{setting} is {text!r}, which is not a month; write it as YYYY-MM.")
-    return date(int(found[1]), int(found[2]), 1)
+    if month < EARLIEST:
+        raise SettingError(
+            f"{setting} is {text!r}, which lies before anything Segment can have recorded; set it"
+            f" to {EARLIEST:%Y-%m} or later."
+        )
+    return month
 
 
 def usage_start(text: str | None, today: date) -> date:
@@ -107,7 +115,7 @@ def reload_range(start: str | None, end: str | None, today: date) -> tuple[date,
     current = month_of(today)
     last = parse_month(end, "end_month") if end else current
     first = parse_month(start, "start_month") if start else last
-    for name, month in (("start_month", first), ("end_month", last)):
+    for name, month in (("end_month", last), ("start_month", first)):
         if month > current:
             raise SettingError(
                 f"{name} is {month:%Y-%m}, which lies in the future; the last month that can be"
@@ -139,13 +147,12 @@ def months_to_load(loaded: Loaded | None, start: date, today: date) -> list[date
     return sorted({*older, *month_range(again, current)})
 
 
-def after_load(
-    loaded: Loaded | None, months: list[date], newest_day: date | None
-) -> Loaded | None:
+def after_load(loaded: Loaded | None, months: list[date], newest_day: date | None) -> Loaded | None:
     """Return what is loaded once ``months`` are in the table.
 
     A reload that leaves a hole between itself and the rest does not count as loaded, so the next
-    scheduled run fills it. Without any row (``newest_day`` is ``None``) the months still count:
+    scheduled run fills it; nor does one that leaves out the month of the newest day, which went on
+    after that day was loaded. Without any row (``newest_day`` is ``None``) the months still count:
     the last of them stands for the newest day.
     """
     first, last = months[0], months[-1]
@@ -153,7 +160,7 @@ def after_load(
     if loaded is None:
         return Loaded(first, reached)
     touches_front = shift(loaded.first, -1) <= last
-    touches_back = first <= shift(month_of(loaded.newest), 1)
+    touches_back = first <= month_of(loaded.newest)
     if not (touches_front and touches_back):
         return loaded
     return Loaded(min(first, loaded.first), max(loaded.newest, reached))

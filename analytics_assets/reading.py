@@ -18,10 +18,12 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from analytics_assets.daily import last_rows
 from analytics_assets.endpoints import ColumnType, Endpoint
 from analytics_assets.errors import AnalyticsError, ResourceError
 from analytics_assets.rows import ARROW_TYPES, BadValue, RowTyper
-from analytics_assets.transport import Envelope, Log
+from analytics_assets.settings import Log
+from analytics_assets.transport import Envelope
 
 SAME_PAGE_LIMIT: Final = 3
 """So many pages with the same keys in one chain mean that the cursor leads nowhere."""
@@ -82,6 +84,8 @@ class Reading:
         self._typer = RowTyper(endpoint, stored, redact=redact)
         self._chains = {name: Chain() for name in self.chain_names}
         self._spool = spool
+        self._keys: list[pa.Table] = []
+        self._last_rows: pa.Array | None = None
         self._lock = threading.Lock()
         self._begun: float | None = None
 
@@ -153,6 +157,7 @@ class Reading:
         with self._spool.open("ab") as file:
             for table in tables:
                 self.kept_rows += table.num_rows
+                self._keys.append(table.select(list(self.endpoint.column_keys)))
                 if self.endpoint.cursor_column and table.num_rows:
                     newest = pc.max(table[self.endpoint.cursor_column]).as_py()
                     self.newest = max(filter(None, (self.newest, newest)), default=None)
@@ -167,16 +172,27 @@ class Reading:
             self.failure = ResourceError("the list was not read to its end", passing=True)
         if self.failure is None:
             self.warnings += _shortages(self._chains)
+            self._find_repeats()
+
+    def _find_repeats(self) -> None:
+        """Note the rows that came last of their key: a list may move while it is read."""
+        if not self._keys:
+            return
+        last = last_rows(pa.concat_tables(self._keys))
+        if len(last) < self.kept_rows:
+            self._last_rows = last
+            self.kept_rows = len(last)
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield what was kept, with one schema, in tables of about ``TABLE_ROWS`` rows.
 
+        Of rows with the same key the last one comes, as loaders may pick any.
         At least one table comes, an empty one if need be, so that the destination's table and its
         columns exist.
         """
         batch: list[pa.Table] = []
         size = 0
-        for table in self._stored_tables():
+        for table in self._unique_tables():
             batch.append(table)
             size += table.num_rows
             if size >= TABLE_ROWS:
@@ -186,12 +202,18 @@ class Reading:
             yield self._uniform(batch)
 
     def distinct_keys(self) -> int:
-        """Count the rows of the spool that differ in their key."""
-        keys = [t.select(list(self.endpoint.column_keys)) for t in self._stored_tables()]
-        if not keys:
-            return 0
-        table = pa.concat_tables(keys)
-        return table.group_by(table.column_names).aggregate([]).num_rows
+        """Count the rows that differ in their key, once the reading is finished."""
+        return self.kept_rows
+
+    def _unique_tables(self) -> Iterator[pa.Table]:
+        first = 0
+        for table in self._stored_tables():
+            if self._last_rows is None:
+                yield table
+                continue
+            numbers = pa.array(range(first, first + table.num_rows), pa.int64())
+            yield table.filter(pc.is_in(numbers, value_set=self._last_rows))
+            first += table.num_rows
 
     def _stored_tables(self) -> Iterator[pa.Table]:
         if not self._spool.exists():
@@ -232,7 +254,8 @@ def _unpack(endpoint: Endpoint, body: Any) -> tuple[list[Any], dict[str, Any] | 
         raise ResourceError(f"the answer has no {wrapper!r} object", status=200)
     if name not in data:
         raise ResourceError(
-            f"the answer has no list {endpoint.selector!r}; the API has changed, or the path is wrong",
+            f"the answer has no list {endpoint.selector!r}; the API has changed, or the path is"
+            " wrong",
             status=200,
         )
     rows = data[name]
@@ -271,7 +294,9 @@ def _check_page(
     if not isinstance(cursor, str):
         raise ResourceError("'data.pagination.next' is not text", status=200)
     if cursor in chain.cursors:
-        raise ResourceError("the cursor of the next page repeats; the list would never end", status=200)
+        raise ResourceError(
+            "the cursor of the next page repeats; the list would never end", status=200
+        )
     chain.cursors.add(cursor)
     return cursor
 
@@ -281,13 +306,17 @@ def _check_progress(chain: Chain, keys: pa.Table) -> None:
     if keys.num_rows == 0:
         chain.empty_pages += 1
         if chain.empty_pages >= EMPTY_PAGE_LIMIT and chain.cursors:
-            raise ResourceError("empty pages keep promising more; the list would never end", status=200)
+            raise ResourceError(
+                "empty pages keep promising more; the list would never end", status=200
+            )
         return
     chain.empty_pages = 0
     mark = hash(tuple(tuple(column.to_pylist()) for column in keys.columns))
     chain.page_keys[mark] += 1
     if chain.page_keys[mark] >= SAME_PAGE_LIMIT:
-        raise ResourceError("the same page comes again and again; the list would never end", status=200)
+        raise ResourceError(
+            "the same page comes again and again; the list would never end", status=200
+        )
 
 
 def _shortages(chains: Mapping[str, Chain]) -> list[str]:

@@ -17,7 +17,7 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from analytics_assets.errors import SettingError
-from analytics_assets.transport import ApiSettings
+from analytics_assets.settings import ApiSettings
 from analytics_assets.warehouse import WarehouseSettings
 
 DEFAULT_BASE_URL: Final = "https://api.segmentapis.com"
@@ -69,7 +69,9 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             SettingError: the text names the setting and what to do.
         """
-        url = (self.base_url or os.environ.get("ANALYTICS_API_BASE_URL") or DEFAULT_BASE_URL).strip()
+        url = (
+            self.base_url or os.environ.get("ANALYTICS_API_BASE_URL") or DEFAULT_BASE_URL
+        ).strip()
         _check_url(url)
         self._check_numbers()
         return ApiSettings(
@@ -132,6 +134,11 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
         default=None,
         description="DuckDB file; default ANALYTICS_DUCKDB_PATH, else analytics_assets.duckdb.",
     )
+    table_format: str | None = Field(
+        default=None,
+        description="`delta` for Delta tables on the filesystem destination; default"
+        " ANALYTICS_TABLE_FORMAT, else plain Parquet files.",
+    )
     lock_timeout: float = Field(
         default=3600.0, description="Seconds to wait for another run that loads the same."
     )
@@ -153,6 +160,7 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
                 or os.environ.get("ANALYTICS_DUCKDB_PATH")
                 or "analytics_assets.duckdb"
             ),
+            table_format=self.table_format or os.environ.get("ANALYTICS_TABLE_FORMAT") or None,
             lock_timeout=self.lock_timeout,
             reader_timeout=self.reader_timeout,
         )

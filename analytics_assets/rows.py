@@ -13,17 +13,20 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from typing import Any, Final
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.common.normalizers.naming.snake_case import NamingConvention
 
-from analytics_assets.endpoints import Column, ColumnType, Endpoint
-from analytics_assets.redaction import looks_like_credential, mask_credentials, mask_secret
+from analytics_assets.endpoints import DELETED_AT, Column, ColumnType, Endpoint
+from analytics_assets.redaction import (
+    looks_like_credential,
+    mask_credentials,
+    mask_secret,
+    to_json,
+)
 
 Record = Mapping[str, Any]
 
-DELETED_AT: Final = "deleted_at"
 RESERVED: Final = frozenset({DELETED_AT, "_dlt_load_id", "_dlt_id"})
 
 ARROW_TYPES: Final[Mapping[ColumnType, pa.DataType]] = {
@@ -104,7 +107,9 @@ class RowTyper:
                 found.update(dict.fromkeys(name for name in row if name not in known))
         return sorted(found)
 
-    def _resolve(self, names: Iterable[str], rows: Sequence[Record], first_row: int) -> list[Column]:
+    def _resolve(
+        self, names: Iterable[str], rows: Sequence[Record], first_row: int
+    ) -> list[Column]:
         resolved = []
         for wire in names:
             kind = _infer([row.get(wire) for row in rows], wire, first_row)
@@ -114,7 +119,13 @@ class RowTyper:
 
     def _remember(self, wire: str, kind: ColumnType) -> Column:
         """Settle the type of an undeclared field; integers fit where numbers already stand."""
-        name = column_name(wire)
+        try:
+            name = column_name(wire)
+        except ValueError:
+            raise BadValue(f"a field is called {wire!r}, of which no column can be made") from None
+        secret = looks_like_credential(wire)
+        if secret and self._redact and kind in ("bigint", "double"):
+            kind = "text"  # of its fingerprint
         with self._lock:
             owner = next((c.wire for c in self._found.values() if c.name == name), wire)
             if name in self._taken or owner != wire:
@@ -128,31 +139,38 @@ class RowTyper:
                 kind = "timestamp"
             elif before not in (None, kind):
                 raise BadValue(f"the field {wire!r} held {before} values before and now {kind}")
-            secret = looks_like_credential(wire)
             column = Column(wire, kind, "", secret=secret, credentials=not secret)
             self._found[wire] = column
         return column
 
     def _array(self, column: Column, rows: Sequence[Record], first_row: int) -> pa.Array:
         values = [row.get(column.wire) for row in rows]
-        if self._redact and (column.secret or column.credentials):
-            mask = mask_secret if column.secret else mask_credentials
-            values = [mask(value) for value in values]
-            if column.secret and column.type != "json":
-                values = [None if v is None or v == "" else str(v) for v in values]
         try:
+            if self._redact:
+                values = [_redacted(column, value) for value in values]
             array = _CONVERTERS[column.type](values)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, BadValue, OverflowError, ValueError) as error:
-            raise _locate(column, values, first_row) from error
+        except (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError):
+            raise _locate(column, values, first_row) from None
         if array.null_count and column.wire in self._endpoint.key:
             row = first_row + values.index(None)
             raise BadValue(f"row {row} has no {column.wire!r}, which is part of the key")
         return array
 
 
+def _redacted(column: Column, value: Any) -> Any:
+    """Mask what must not be stored; a value of another type than the column's stays a mistake."""
+    if column.credentials:
+        return mask_credentials(value)
+    if not column.secret:
+        return value
+    if column.type == "text" and not (value is None or isinstance(value, (str, int, float))):
+        raise BadValue
+    return mask_secret(value)
+
+
 def _infer(values: Sequence[Any], wire: str, first_row: int) -> ColumnType | None:
     kinds = {_json_kind(value) for value in values if value is not None}
-    if kinds <= {"bigint", "double"} and len(kinds) == 2:
+    if kinds == {"bigint", "double"}:
         return "double"
     if len(kinds) > 1:
         raise BadValue(
@@ -232,7 +250,7 @@ def parse_timestamp(value: Any) -> datetime:
 
 def _json(values: Sequence[Any]) -> pa.Array:
     return pa.array(
-        [None if value is None else orjson.dumps(value).decode() for value in values], pa.string()
+        [None if value is None else to_json(value).decode() for value in values], pa.string()
     )
 
 
@@ -247,17 +265,23 @@ _CONVERTERS: Final[Mapping[ColumnType, Callable[[Sequence[Any]], pa.Array]]] = {
 
 
 def _locate(column: Column, values: Sequence[Any], first_row: int) -> BadValue:
-    """Find the first value that does not fit, for the message; secrets are masked by then."""
+    """Find the first value that does not fit, for the message, which may not show a secret."""
     for number, value in enumerate(values, first_row):
-        try:
-            _CONVERTERS[column.type]([value])
-        except Exception:  # noqa: BLE001 - whatever is wrong with it, this is the one to name
-            shown = "" if column.secret or column.personal else f" {value!r:.60}"
-            return BadValue(
-                f"row {number}, field {column.wire!r}: expected {column.type},"
-                f" got {_kind(value)}{shown}"
-            )
+        if wrong := _what_is_wrong(column, value):
+            return BadValue(f"row {number}, field {column.wire!r}: {wrong}")
     return BadValue(f"field {column.wire!r} does not hold {column.type} values")
+
+
+def _what_is_wrong(column: Column, value: Any) -> str | None:
+    try:
+        _CONVERTERS[column.type]([_redacted(column, value)])
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, this is the one to name
+        if column.type == "json" or isinstance(error, RecursionError):
+            return "nested too deeply"
+        hidden = column.secret or column.personal or isinstance(value, (dict, list))
+        shown = "" if hidden else f" {mask_credentials(value)!r:.60}"
+        return f"expected {column.type}, got {_kind(value)}{shown}"
+    return None
 
 
 def _kind(value: Any) -> str:

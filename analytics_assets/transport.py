@@ -6,62 +6,32 @@ sent, whether it is sent again, and what a bad answer means. It knows HTTP and n
 
 from __future__ import annotations
 
+import json
+import re
+import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import orjson
 import requests
 import tenacity
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from analytics_assets.errors import ResourceError
+from analytics_assets.settings import ApiSettings, Log
 
 RETRY_STATUS: Final = frozenset({429, 500, 502, 503, 504})
 OLD_PAGE_SIZE: Final = 200
 """Largest page of the older API (OpenAPI 32.0.4); right under the current one as well."""
-
-
-class Log(Protocol):
-    """The three calls of a logger that the loader uses; Dagster's ``context.log`` has them."""
-
-    def debug(self, msg: str, /) -> None: ...
-    def info(self, msg: str, /) -> None: ...
-    def warning(self, msg: str, /) -> None: ...
-
-
-@dataclass(frozen=True)
-class ApiSettings:
-    """How to reach the API.
-
-    Attributes:
-        base_url: scheme and host, without a path after it.
-        token: bearer token; not part of the representation.
-        page_size: records asked for per page, 1 to 1000.
-        timeout: seconds to connect and to wait for bytes.
-        retries: how often a request is sent again after a passing fault.
-        backoff_factor: the n-th retry waits ``backoff_factor * 2 ** (n - 1)`` seconds.
-        max_wait: longest wait for a rate limit, in seconds; a longer one fails the resource.
-        parallel_requests: requests under way at the same time.
-        redact: replace secrets by fingerprints.
-        overlap_minutes: how far before the newest loaded audit event a run starts again.
-    """
-
-    base_url: str
-    token: str = field(repr=False)
-    page_size: int = 1000
-    timeout: float = 60.0
-    retries: int = 3
-    backoff_factor: float = 2.0
-    max_wait: float = 300.0
-    parallel_requests: int = 8
-    redact: bool = True
-    overlap_minutes: float = 15.0
 
 
 @dataclass(frozen=True)
@@ -132,6 +102,41 @@ class _BadBody(requests.exceptions.RequestException):
     """A 200 whose body is not JSON: it may have been cut short, so it is worth a retry."""
 
 
+class _Adapter(HTTPAdapter):
+    """Knows its open connections, so that a thread that waits for an answer can be woken."""
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        self._open: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+        super().init_poolmanager(*args, **options)
+        noted = self._open
+
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                noted.add(self)
+
+        class Secure(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                noted.add(self)
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class SecurePool(HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+        pools = {"http": PlainPool, "https": SecurePool}
+        self.poolmanager.pool_classes_by_scheme = pools
+
+    def hang_up(self) -> None:
+        for connection in list(self._open):
+            sock = connection.sock
+            if sock is not None:
+                with suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
+
+
 class ApiSession(requests.Session):
     """A session whose answers are complete JSON bodies; anything else is a :class:`ResourceError`.
 
@@ -149,9 +154,15 @@ class ApiSession(requests.Session):
         self._log = log
         self._gate = RateLimitGate(log, self.stop)
         self._page_size_lock = threading.Lock()
-        adapter = HTTPAdapter(pool_maxsize=settings.parallel_requests)
+        adapter = _Adapter(pool_maxsize=settings.parallel_requests)
+        self._adapter = adapter
         self.mount("http://", adapter)
         self.mount("https://", adapter)
+
+    def abort(self) -> None:
+        """End all waiting at once, for a limit, a retry or an answer; safe in a signal handler."""
+        self.stop.set()
+        self._adapter.hang_up()
 
     def fetch(self, request: requests.PreparedRequest, **options: Any) -> Envelope:
         """Send ``request``, again if need be, and return its JSON body.
@@ -209,7 +220,7 @@ class ApiSession(requests.Session):
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Back off exponentially; for a rate limit the gate knows how long."""
-        backoff = float(self._settings.backoff_factor) * 2 ** (state.attempt_number - 1)
+        backoff = self._settings.backoff_factor * 2.0 ** (state.attempt_number - 1)
         response = _response_of(state)
         if response is None or response.status_code != requests.codes.too_many_requests:
             return backoff
@@ -241,7 +252,7 @@ class ApiSession(requests.Session):
     def _limit(self, response: requests.Response | None) -> tuple[int | None, float | None]:
         """Requests left in the window and seconds to its end, as far as the answer says."""
         left = response.headers.get("X-RateLimit-Remaining", "") if response is not None else ""
-        if response is None or not response.ok or not left.isdigit():
+        if response is None or not response.ok or not (left.isascii() and left.isdigit()):
             return None, None
         reset_in = _until_reset(response)
         if reset_in is not None and reset_in > self._settings.max_wait:
@@ -261,7 +272,7 @@ class ApiSession(requests.Session):
         if response.status_code != requests.codes.unprocessable or asked <= OLD_PAGE_SIZE:
             return False
         told = " ".join(f"{e.get('field')} {e.get('message')}" for e in _errors(response)).lower()
-        if "pagination" not in told and "count" not in told:
+        if not re.search(r"\b(pagination|count)\b", told):  # but not "account"
             return False
         with self._page_size_lock:
             if self.page_size > OLD_PAGE_SIZE:
@@ -275,11 +286,13 @@ class ApiSession(requests.Session):
         status = response.status_code
         if status == requests.codes.ok:
             return
-        raise ResourceError(
-            describe_status(response), status=status, passing=status in RETRY_STATUS
-        )
+        text = describe_status(response)
+        if self._settings.token:
+            text = text.replace(self._settings.token, "***")  # the API may repeat what it refuses
+        raise ResourceError(text, status=status, passing=status in RETRY_STATUS)
 
 
+_LONG_NUMBER = re.compile(rb"[0-9]{20}")
 _RETRY_EXCEPTIONS = (
     _BadBody,
     requests.exceptions.ConnectionError,
@@ -297,11 +310,12 @@ class _Seconds:
 def wait_hint(response: requests.Response) -> float | None:
     """Return the seconds a 429 asks to wait, or ``None`` if it does not say.
 
-    In this order: ``Retry-After`` (whole seconds; docs/*.md of the SDK, since 2026-08), the body's
-    ``errors[0].data.msBeforeNext`` (docsite, Rate Limits), ``X-RateLimit-Reset`` (an RFC 5322 date).
+    In this order: ``Retry-After`` (whole seconds; docs/*.md of the SDK, since 2026-08), the
+    ``errors[0].data.msBeforeNext`` of the body (docsite, Rate Limits), ``X-RateLimit-Reset`` (an
+    RFC 5322 date).
     """
     header = (response.headers.get("Retry-After") or "").strip()
-    if header.isdigit():
+    if header.isascii() and header.isdigit():
         return float(header)
     if header and (seconds := _until(header, response)) is not None:
         return seconds
@@ -361,10 +375,15 @@ def _unreachable(error: Exception, settings: ApiSettings) -> ResourceError:
 
 
 def _parse(response: requests.Response) -> Any:
+    """Parse strictly and exactly: orjson rounds whole numbers beyond 64 bits, ``json`` does not."""
+    content = response.content
     try:
-        return orjson.loads(response.content)
-    except orjson.JSONDecodeError as error:
-        raise _BadBody(str(error)) from None
+        body = orjson.loads(content)
+        return json.loads(content) if _LONG_NUMBER.search(content) else body
+    except ValueError as error:
+        raise _BadBody(str(error)) from None  # the message tells the place, not the content
+    except RecursionError:
+        raise _BadBody("nested too deeply") from None
 
 
 def _errors(response: requests.Response) -> list[dict[str, Any]]:
@@ -373,7 +392,9 @@ def _errors(response: requests.Response) -> list[dict[str, Any]]:
         errors = orjson.loads(response.content)["errors"]
     except (orjson.JSONDecodeError, KeyError, TypeError):
         return []
-    return [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+    return (
+        [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+    )
 
 
 def _response_of(state: tenacity.RetryCallState) -> requests.Response | None:
@@ -415,5 +436,3 @@ def api_session(settings: ApiSettings, log: Log) -> Iterator[ApiSession]:
     finally:
         session.stop.set()
         session.close()
-
-

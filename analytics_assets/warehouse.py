@@ -9,6 +9,7 @@ PostgreSQL advisory locks; for other servers a Dagster pool has to do (see the R
 from __future__ import annotations
 
 import importlib.util
+import re
 import time
 import zlib
 from collections.abc import Iterator
@@ -19,15 +20,20 @@ from typing import Any, Final
 
 import dlt
 import filelock
+from dlt.common.configuration.exceptions import ConfigFieldMissingException
 from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.errors import DestinationBusy, SettingError
-from analytics_assets.transport import Log
+from analytics_assets.settings import Log
 
 POLL_SECONDS: Final = 0.2
 REMIND_SECONDS: Final = 30.0
+_DATASET: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+"""Names that dlt leaves as they are: it would shorten ``a__b`` and lengthen ``a_``."""
+DUCKDB_MEMORY: Final = "160MB"
+"""What a merge may use before DuckDB goes on on disk; its default is 80% of the machine."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class WarehouseSettings:
         destination: name of a dlt destination; its credentials come from dlt's configuration.
         dataset: schema (or folder) of the tables.
         duckdb_path: database file, for the DuckDB destination only.
-        table_format: ``delta`` for the filesystem destination, else ``None``.
+        table_format: ``delta`` for Delta tables on the filesystem destination, else ``None``.
         lock_timeout: seconds to wait for another run.
         reader_timeout: seconds to wait for a reader that holds the DuckDB file open.
     """
@@ -55,21 +61,39 @@ class WarehouseSettings:
         """Whether the destination is a DuckDB file."""
         return self.destination == "duckdb"
 
+    @property
+    def merges(self) -> bool:
+        """Whether rows can be merged by key; plain Parquet files cannot be changed."""
+        return self.destination != "filesystem" or self.table_format == "delta"
+
+    @property
+    def marks_deletions(self) -> bool:
+        """Whether rows can be updated in place, as ``deleted_at`` needs."""
+        return self.destination not in ("filesystem", "clickhouse")
+
     def check(self) -> None:
         """Refuse settings that cannot work.
 
         Raises:
             SettingError: the text names the setting and what to do.
         """
-        if not self.dataset.isidentifier() or self.dataset != self.dataset.lower():
+        if not _DATASET.fullmatch(self.dataset):
             raise SettingError(
-                f"ANALYTICS_DATASET is {self.dataset!r}; use lower-case letters, digits and"
-                " underscores, beginning with a letter."
+                f"ANALYTICS_DATASET is {self.dataset!r}; use lower-case letters, digits and single"
+                " underscores between them, beginning with a letter."
+            )
+        if self.table_format not in (None, "delta") or (
+            self.table_format and self.destination != "filesystem"
+        ):
+            raise SettingError(
+                f"ANALYTICS_TABLE_FORMAT is {self.table_format!r}; leave it out, or set it to delta"
+                " together with ANALYTICS_DESTINATION=filesystem."
             )
         if self.is_duckdb:
             self._check_duckdb()
         else:
             _reference(self.destination)
+            _check_driver(self)
 
     def _check_duckdb(self) -> None:
         path = self.duckdb_path
@@ -80,7 +104,13 @@ class WarehouseSettings:
             )
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise SettingError(
-                f"ANALYTICS_DUCKDB_PATH {str(path)!r} is not a file in an existing folder."
+                f"ANALYTICS_DUCKDB_PATH {str(path)!r} is not a file in an existing folder; create"
+                " the folder, or name a file in another one."
+            )
+        if not _may_be_duckdb(path):
+            raise SettingError(
+                f"ANALYTICS_DUCKDB_PATH {str(path)!r} cannot be opened as a DuckDB database,"
+                " because it is a file of another kind; name another file."
             )
 
     def dlt_destination(self) -> Any:
@@ -95,7 +125,13 @@ class WarehouseSettings:
 
     @contextmanager
     def exclusive(self, group: str, pipeline: Pipeline, log: Log) -> Iterator[None]:
-        """Hold off other runs of the same group into the same dataset."""
+        """Hold off other runs of the same group into the same dataset.
+
+        Raises:
+            SettingError: the destination's credentials are missing or it cannot be reached.
+            DestinationBusy: another run did not end in time.
+        """
+        _check_credentials(self.destination, pipeline)
         with self._lock(f"{self.dataset}.{group}", f"the {group} group", pipeline, log):
             yield
 
@@ -121,6 +157,10 @@ class WarehouseSettings:
         elif self.destination == "postgres":
             with _advisory_lock(name, what, pipeline, self, log):
                 yield
+        elif folder := _local_folder(self.destination, pipeline):
+            folder.mkdir(parents=True, exist_ok=True)
+            with _file_lock(folder / f".analytics_assets.{name}.lock", what, self, log):
+                yield
         else:
             yield
 
@@ -134,7 +174,9 @@ class WarehouseSettings:
         waiting = _Waiting(self.reader_timeout, log)
         while True:
             try:
-                return duckdb.connect(str(self.duckdb_path.absolute()))
+                connection = duckdb.connect(str(self.duckdb_path.absolute()))
+                connection.execute(f"SET memory_limit = '{DUCKDB_MEMORY}'")
+                return connection
             except duckdb.IOException as error:
                 if "lock" not in str(error).lower():
                     raise SettingError(
@@ -146,6 +188,24 @@ class WarehouseSettings:
                     f"{holder} holds {self.duckdb_path.name} open; close it there, or open it for"
                     " reading only while no run is under way"
                 )
+
+
+def pipeline_name(group: str) -> str:
+    """Return the dlt pipeline of a group; the name keys the state in the destination."""
+    return f"analytics_assets_{group}"
+
+
+def new_pipeline(group: str, warehouse: WarehouseSettings, folder: Path | str) -> Pipeline:
+    """Return a fresh pipeline in ``folder``; its state comes back from the destination.
+
+    Two processes that share a working folder corrupt each other, so each execution has its own.
+    """
+    return dlt.pipeline(
+        pipeline_name(group),
+        destination=warehouse.dlt_destination(),
+        dataset_name=warehouse.dataset,
+        pipelines_dir=str(folder),
+    )
 
 
 class _Waiting:
@@ -190,8 +250,8 @@ def _advisory_lock(
     """Hold a PostgreSQL advisory lock on a connection of its own; it ends with the connection."""
     key = zlib.crc32(f"analytics_assets.{name}".encode())
     waiting = _Waiting(settings.lock_timeout, log)
-    with pipeline.destination_client() as client, client.sql_client as sql:  # type: ignore[attr-defined]
-        while not sql.execute_sql("SELECT pg_try_advisory_lock(%s)", key)[0][0]:
+    with pipeline.sql_client() as sql:
+        while not _first_value(sql.execute_sql("SELECT pg_try_advisory_lock(%s)", key)):
             waiting.once_more(f"another run is loading {what}")
         try:
             yield
@@ -199,10 +259,59 @@ def _advisory_lock(
             sql.execute_sql("SELECT pg_advisory_unlock(%s)", key)
 
 
+def _first_value(rows: Any) -> Any:
+    return rows[0][0] if rows else None
+
+
+def _local_folder(destination: str, pipeline: Pipeline) -> Path | None:
+    """Return the folder of a filesystem destination on this machine, where a lock file works."""
+    if destination != "filesystem":
+        return None
+    with pipeline.destination_client() as client:
+        url = str(getattr(client.config, "bucket_url", ""))
+    if "://" in url and not url.startswith("file://"):
+        return None
+    return Path(url.removeprefix("file://"))
+
+
+def _check_credentials(destination: str, pipeline: Pipeline) -> None:
+    """Refuse a destination that lacks credentials or does not answer, in one sentence."""
+    if destination == "duckdb":
+        return
+    try:
+        with pipeline.destination_client():
+            pass
+    except ConfigFieldMissingException as error:
+        raise SettingError(
+            f"The destination {destination!r} lacks the setting"
+            f" {', '.join(sorted(error.fields))!r}; set"
+            f" DESTINATION__{destination.upper()}__CREDENTIALS, or dlt's secrets.toml."
+        ) from None
+    except Exception as error:  # noqa: BLE001 - every driver has its own kind of error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SettingError(
+            f"The destination {destination!r} cannot be reached ({reason}); check its credentials"
+            " in dlt's configuration."
+        ) from None
+
+
 def _holder(message: str) -> str:
     """Pick the process out of DuckDB's message about a conflicting lock."""
     _, found, rest = message.partition("held in ")
     return rest.split(". ")[0].splitlines()[0] if found else "another program"
+
+
+def _may_be_duckdb(path: Path) -> bool:
+    """Tell by its first bytes whether a file is a DuckDB database, or free to become one.
+
+    DuckDB itself would open a CSV file as a database, and look for an extension for other kinds.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return True  # not there yet, or not readable: opening it tells more
+    return not head or head[8:] == b"DUCK"
 
 
 def _reference(name: str) -> Any:
@@ -215,20 +324,27 @@ def _reference(name: str) -> Any:
         ) from None
 
 
-def missing_extra(destination: str) -> str | None:
-    """Name the extra of this package to install when the driver of ``destination`` is missing."""
-    drivers = {
-        "postgres": "psycopg2",
-        "snowflake": "snowflake.connector",
-        "bigquery": "google.cloud.bigquery",
-        "databricks": "databricks.sql",
-        "clickhouse": "clickhouse_driver",
-    }
-    driver = drivers.get(destination)
-    if driver is None:
-        return None
+DRIVERS: Final = {
+    "bigquery": ("google.cloud.bigquery", "bigquery"),
+    "clickhouse": ("clickhouse_driver", "clickhouse"),
+    "databricks": ("databricks.sql", "databricks"),
+    "delta": ("deltalake", "delta"),
+    "postgres": ("psycopg2", "postgres"),
+    "snowflake": ("snowflake.connector", "snowflake"),
+}
+"""The module that a destination (or table format) needs, and the extra that brings it."""
+
+
+def _check_driver(settings: WarehouseSettings) -> None:
+    """Name the extra to install when the driver of the destination is missing."""
+    name = settings.table_format or settings.destination
+    module, extra = DRIVERS.get(name, ("dlt", ""))
     try:
-        found = importlib.util.find_spec(driver) is not None
+        found = importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:
         found = False
-    return None if found else destination
+    if not found:
+        raise SettingError(
+            f"The destination {name!r} needs a driver that is not installed; install"
+            f" analytics-assets[{extra}]."
+        )

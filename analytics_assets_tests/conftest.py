@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from analytics_assets.sandbox import Options, Sandbox
 from analytics_assets_tests.harness import Project, clean_environment
+
+if TYPE_CHECKING:
+    from analytics_assets_tests.faults import Template
 
 SMALL = 0.1
 """A workspace of a tenth of the usual size, for tests that load many times."""
@@ -28,6 +32,21 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Project]]:
             return project_for(sandbox, tmp_path, **env)
 
         yield start_project
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    """Return a database that holds a whole small workspace; tests work on copies."""
+    from analytics_assets_tests.faults import make_template
+
+    return make_template(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture
+def loaded(template: Template, tmp_path: Path) -> Iterator[Project]:
+    """Return a project whose database holds all that its sandbox serves."""
+    with template.project(tmp_path) as project:
+        yield project
 
 
 @pytest.fixture

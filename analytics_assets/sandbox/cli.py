@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, command = split_command(words)
     parser = _parser()
     args = parser.parse_args(own)
-    from analytics_assets.sandbox.server import Sandbox  # noqa: PLC0415 - keeps --help quick
+    from analytics_assets.sandbox.server import Sandbox
 
     try:
         sandbox = Sandbox(_options(args), port=args.port)
@@ -156,7 +156,7 @@ def _named_count(text: str) -> tuple[str, int]:
 
 
 def _options(args: argparse.Namespace) -> Options:
-    from analytics_assets.sandbox.server import Options  # noqa: PLC0415
+    from analytics_assets.sandbox.server import Options
 
     return Options(
         seed=args.seed,

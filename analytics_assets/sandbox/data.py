@@ -420,7 +420,7 @@ class Workspace:
     Every method is safe to call from any thread while the server answers requests.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         seed: int = 7,
         scale: float = 1.0,

@@ -1,0 +1,112 @@
+"""A small chart of a usage table, for the page of its asset."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from dagster import MarkdownMetadataValue, MetadataValue
+
+from analytics_assets.months import shift
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Days = Sequence[tuple[date, Sequence[int]]]
+"""A day and its own figures, one for each daily column."""
+
+DAYS_SHOWN: Final = 365
+WIDTH, HEIGHT, DPI = 7.2, 2.6, 100
+"""Inches, and dots per inch."""
+THIS_DAY, MONTH_BEFORE = "#4f43dd", "#c3c6d4"
+COLORS: Final = 16
+"""So many colours are enough for two lines and grey text, and make the file a third as large."""
+
+
+def usage_chart(
+    title: str, columns: Sequence[str], days: Days, today: date
+) -> MarkdownMetadataValue | None:
+    """Draw the last twelve months day by day, each beside the same day of the month before.
+
+    Args:
+        title: what the figures are about.
+        columns: the daily columns; each gets a panel.
+        days: the figures of each day, in any order.
+        today: the day that has not ended yet; it is left out.
+
+    Returns:
+        Markdown that holds the picture as PNG, ``None`` if there is no day to show.
+    """
+    shown = [(day, figures) for day, figures in sorted(days) if day < today]
+    shown = [row for row in shown if row[0] >= today - timedelta(days=DAYS_SHOWN)]
+    if not shown:
+        return None
+    png = base64.b64encode(_png(title, columns, shown, dict(days))).decode()
+    text = f"{title}, the last twelve months, with the same day of the month before"
+    return MetadataValue.md(f"![{text}](data:image/png;base64,{png})")
+
+
+def _png(
+    title: str, columns: Sequence[str], shown: Days, figures: Mapping[date, Sequence[int]]
+) -> bytes:
+    # matplotlib takes half a second to import, which nobody should wait for who draws nothing;
+    # pyplot is left out, as its global state is not safe in a server's threads.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    across = 1 if len(columns) == 1 else 2
+    down = -(-len(columns) // across)
+    figure = Figure(figsize=(WIDTH, HEIGHT * (1 + 0.6 * (down - 1))), dpi=DPI)
+    # margins in inches, given once: working them out draws everything one more time
+    wide, high = figure.get_size_inches()
+    figure.subplots_adjust(0.5 / wide, 0.3 / high, 1 - 0.1 / wide, 1 - 0.25 / high, 0.15, 0.35)
+    canvas = FigureCanvasAgg(figure)
+    for number, column in enumerate(columns):
+        axes = figure.add_subplot(down, across, number + 1)
+        values = [values[number] for _, values in shown]
+        before = [_month_before(day, figures, number) for day, _ in shown]
+        _draw(axes, [day for day, _ in shown], values, before)
+        name = column.removeprefix("daily_").replace("_", " ")
+        axes.set_title(f"{title}: {name} a day" if across == 1 else f"{name} a day", fontsize=9)
+        if number == 0:
+            axes.legend(loc="upper left", fontsize=7, frameon=False)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = Image.fromarray(_rgb(canvas)).quantize(COLORS, dither=Image.Dither.NONE)
+    file = io.BytesIO()
+    pixels.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _rgb(canvas: Any) -> Any:
+    import numpy as np
+
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def _draw(axes: Axes, days: Sequence[date], values: Sequence[int], before: Sequence[float]) -> None:
+    from matplotlib.dates import DateFormatter, MonthLocator, date2num
+    from matplotlib.ticker import EngFormatter
+
+    places = date2num(days)  # type: ignore[no-untyped-call]
+    axes.plot(places, before, color=MONTH_BEFORE, linewidth=0.9, label="same day, month before")
+    axes.plot(places, values, color=THIS_DAY, linewidth=0.9, label="day")
+    axes.xaxis.set_major_locator(MonthLocator(interval=2))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_formatter(DateFormatter("%b %y"))  # type: ignore[no-untyped-call]
+    axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_ylim(bottom=0, top=max([1, *values, *(b for b in before if b == b)]) * 1.25)  # noqa: PLR0124
+    axes.tick_params(labelsize=7, length=2)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.01)
+
+
+def _month_before(day: date, figures: Mapping[date, Sequence[int]], number: int) -> float:
+    """Return the figure of the same day of the month before; NaN leaves a gap in the line."""
+    month = shift(day.replace(day=1), -1)
+    try:
+        return float(figures[month.replace(day=day.day)][number])
+    except (KeyError, ValueError):  # not loaded, or there is no such day in that month
+        return float("nan")

@@ -1,0 +1,68 @@
+"""What a run is told: how to reach the API, and what may differ from run to run.
+
+Plain values, so that definitions can name them without importing what a run needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Log(Protocol):
+    """The three calls of a logger that the loader uses; Dagster's ``context.log`` has them."""
+
+    def debug(self, msg: str, /) -> None:
+        """Log what only a person who looks for a fault wants to know."""
+
+    def info(self, msg: str, /) -> None:
+        """Log what is going on."""
+
+    def warning(self, msg: str, /) -> None:
+        """Log what a person should look at, although the run goes on."""
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """How to reach the API.
+
+    Attributes:
+        base_url: scheme and host, without a path after it.
+        token: bearer token; not part of the representation.
+        page_size: records asked for per page, 1 to 1000.
+        timeout: seconds to connect and to wait for bytes.
+        retries: how often a request is sent again after a passing fault.
+        backoff_factor: the n-th retry waits ``backoff_factor * 2 ** (n - 1)`` seconds.
+        max_wait: longest wait for a rate limit, in seconds; a longer one fails the resource.
+        parallel_requests: requests under way at the same time.
+        redact: replace secrets by fingerprints.
+        overlap_minutes: how far before the newest loaded audit event a run starts again.
+    """
+
+    base_url: str
+    token: str = field(repr=False)
+    page_size: int = 1000
+    timeout: float = 60.0
+    retries: int = 3
+    backoff_factor: float = 2.0
+    max_wait: float = 300.0
+    parallel_requests: int = 8
+    redact: bool = True
+    overlap_minutes: float = 15.0
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What may differ from run to run.
+
+    Attributes:
+        usage_start: ``YYYY-MM`` of the first month of usage, ``None`` for twelve months back.
+        start_month: first month of usage to reload, ``YYYY-MM``.
+        end_month: last month of usage to reload, ``YYYY-MM``.
+        expect_fewer_rows: accept lists that are empty or less than half of what they were.
+    """
+
+    usage_start: str | None = None
+    start_month: str | None = None
+    end_month: str | None = None
+    expect_fewer_rows: bool = False

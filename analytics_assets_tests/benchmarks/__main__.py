@@ -1,0 +1,178 @@
+"""Measure the project against the original configuration and tuned dlt scripts.
+
+``python -m analytics_assets_tests.benchmarks`` runs all in one go, alternating between the ways to
+load, and prints tables of medians, spreads and ratios. Nothing is asserted: seconds belong to the
+machine, and only ratios of one run mean something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import duckdb
+from dagster import DagsterInstance
+
+from analytics_assets.endpoints import ENDPOINTS
+from analytics_assets.sandbox import Options, Sandbox
+from analytics_assets_tests.harness import clean_environment
+
+ALL = ",".join(endpoint.name for endpoint in ENDPOINTS)
+WIDE = "sources"
+SIZES = {
+    "default": (Options(), ALL),
+    "ten times": (Options(scale=10), ALL),
+    "100,000 wide": (Options(counts={WIDE: 100_000}), WIDE),
+}
+"""Name, workspace and what is loaded of it."""
+WAYS = ("project", "original", "tuned", "arrow")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one load took: seconds, seconds of CPU, MB at the peak, and what it made.
+
+    ``inner`` is the load without the start of the process: RUN_START to RUN_SUCCESS, or
+    ``pipeline.run``.
+    """
+
+    wall: float
+    inner: float
+    cpu: float
+    memory: float
+    requests: int
+    tables: int
+    columns: int
+
+
+def measure(way: str, sandbox: Sandbox, names: str) -> Cost:
+    """Load ``names`` into a new database, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(folder) / "benchmark.duckdb"
+        (Path(folder) / "tmp").mkdir()
+        env = {
+            **clean_environment(Path(folder)),
+            "ANALYTICS_API_BASE_URL": sandbox.url,
+            "ANALYTICS_API_TOKEN": sandbox.token,
+            "ANALYTICS_DUCKDB_PATH": str(database),
+            "DAGSTER_HOME": folder,
+        }
+        sandbox.clear()
+        start = perf_counter()
+        with (Path(folder) / "output.txt").open("w+") as output:
+            child = subprocess.Popen(
+                _command(way, database, names), env=env, cwd=folder, stdout=output, stderr=output
+            )
+            _, status, usage = os.wait4(child.pid, 0)
+            wall = perf_counter() - start
+            output.seek(0)
+            text = output.read()
+        if status != 0:
+            raise SystemExit(f"{way} failed:\n{text[-3000:]}")
+        inner = _run_seconds(folder) if way == "project" else float(text.split()[-1])
+        tables, columns = _made(database)
+        cpu = usage.ru_utime + usage.ru_stime
+        memory = usage.ru_maxrss / 1024
+        return Cost(wall, inner, cpu, memory, len(sandbox.requests), tables, columns)
+
+
+def _command(way: str, database: Path, names: str) -> list[str]:
+    if way == "project":
+        select = "*" if names == ALL else names
+        main = [sys.executable, "-m", "dagster", "asset", "materialize"]
+        return [*main, "--select", select, "-m", "analytics_assets"]
+    module = "analytics_assets_tests.benchmarks.scripts"
+    return [sys.executable, "-m", module, way, str(database), names]
+
+
+def _run_seconds(folder: str) -> float:
+    """Seconds from RUN_START to RUN_SUCCESS, from Dagster's own storage."""
+    with DagsterInstance.from_config(folder) as instance:
+        [run] = instance.get_run_records(limit=1)
+        return float((run.end_time or 0) - (run.start_time or 0))
+
+
+def _made(database: Path) -> tuple[int, int]:
+    """Count tables and columns of the dataset, without dlt's own tables."""
+    with duckdb.connect(str(database), read_only=True) as connection:
+        found = connection.execute(
+            "SELECT count(*), sum(column_count) FROM duckdb_tables()"
+            " WHERE schema_name = 'analytics' AND table_name NOT LIKE '\\_dlt%' ESCAPE '\\'"
+        ).fetchone()
+    return (int(found[0]), int(found[1])) if found else (0, 0)
+
+
+@contextmanager
+def _sandbox(options: Options, latency: float) -> Iterator[Sandbox]:
+    """Serve in this process: the loads are measured in theirs."""
+    values = {**options.__dict__, "latency": latency}
+    with Sandbox(Options(**values)) as sandbox:
+        yield sandbox
+
+
+def compare(size: str, latency: float, ways: Sequence[str], rounds: int) -> None:
+    """Measure the ways in turn, ``rounds`` times, and print the table."""
+    options, names = SIZES[size]
+    costs: dict[str, list[Cost]] = {way: [] for way in ways}
+    with _sandbox(options, latency) as sandbox:
+        for _ in range(rounds):
+            for way in ways:
+                costs[way].append(measure(way, sandbox, names))
+    print(f"\n{size}, {latency * 1000:.0f} ms latency, {rounds} rounds: median (spread)")
+    print("| way | wall s | load s | CPU s | peak MB | requests | tables | columns |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for way, found in costs.items():
+        cells = [_cell(found, lambda c: c.wall), _cell(found, lambda c: c.inner)]
+        cells += [_cell(found, lambda c: c.cpu), _cell(found, lambda c: c.memory, "{:.0f}")]
+        last = found[-1]
+        print(f"| {way} | {' | '.join(cells)} | {last.requests} | {last.tables} | {last.columns} |")
+    _print_ratios(costs)
+
+
+def _cell(costs: Sequence[Cost], pick: Callable[[Cost], float], form: str = "{:.2f}") -> str:
+    values = [pick(cost) for cost in costs]
+    spread = form.format(max(values) - min(values))
+    return f"{form.format(statistics.median(values))} ({spread})"
+
+
+def _print_ratios(costs: dict[str, list[Cost]]) -> None:
+    def median(way: str, pick: Callable[[Cost], float]) -> float:
+        return statistics.median(pick(cost) for cost in costs[way])
+
+    for way in costs:
+        if way == "project":
+            continue
+        ratios = {
+            "process": median("project", lambda c: c.wall) / median(way, lambda c: c.wall),
+            "load": median("project", lambda c: c.inner) / median(way, lambda c: c.inner),
+            "memory": median("project", lambda c: c.memory) / median(way, lambda c: c.memory),
+        }
+        text = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
+        print(f"project / {way}: {text}")
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--sizes", nargs="*", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--latencies", nargs="*", type=float, default=[0.0, 0.15])
+    parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS))
+    words = parser.parse_args()
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
+    for size in words.sizes:
+        for latency in words.latencies:
+            compare(size, latency, words.ways, words.rounds)
+
+
+if __name__ == "__main__":
+    main()

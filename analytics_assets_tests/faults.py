@@ -1,0 +1,165 @@
+"""What can go wrong at the API, as answers that a sandbox gives in place of the real ones."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import orjson
+from dagster import DagsterInstance, ExecuteInProcessResult
+from dlt.common.versioned_state import decompress_state
+
+from analytics_assets.endpoints import BY_NAME, in_group
+from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox
+from analytics_assets.sandbox.data import RESOURCES
+from analytics_assets.sandbox.server import _Api
+from analytics_assets_tests.conftest import SMALL, project_for
+from analytics_assets_tests.harness import Project
+
+KINDS = ("sources", "labels", "usage_mtu_daily", "audit_events")
+"""One resource of each kind: paginated, without pages, by month, by time."""
+LISTS = ("sources", "labels")
+PAGE_SIZE = 7
+RETRIES = 2
+API = {"page_size": PAGE_SIZE, "retries": RETRIES}
+
+Body = dict[str, Any]
+Fault = Callable[[Body, RequestInfo], Reply | Body]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A database that holds a whole small workspace, and the moment of that."""
+
+    database: Path
+    now: datetime
+
+    @contextmanager
+    def project(self, folder: Path, **options: Any) -> Iterator[Project]:
+        """Yield a project with a copy of the database and a sandbox that serves the same."""
+        with Sandbox(Options(scale=SMALL, **options), now=self.now) as sandbox:
+            add_undeclared(sandbox)
+            project = project_for(sandbox, folder)
+            shutil.copy(self.database, project.database)
+            yield project
+
+
+def make_template(folder: Path) -> Template:
+    """Load a whole small workspace in which each kind has a field that is not declared."""
+    now = datetime.now(timezone.utc)
+    with Sandbox(Options(scale=SMALL), now=now) as sandbox:
+        add_undeclared(sandbox)
+        project = project_for(sandbox, folder)
+        assert project.materialize().success
+        project.assert_equal()
+    return Template(project.database, now)
+
+
+def add_undeclared(sandbox: Sandbox) -> None:
+    """Give one record of each kind a field that ``endpoints.py`` does not know."""
+    workspace = sandbox.workspace
+    for name in LISTS:
+        workspace.put(name, {**workspace.records(name)[0], "newField": 5})
+    record = workspace.usage("usage_mtu_daily", sandbox.clock().date().isoformat())[0]
+    workspace.restate("usage_mtu_daily", record["timestamp"], {"newField": 5})
+    workspace.put("audit_events", {**workspace.records("audit_events")[-1], "newField": 5})
+
+
+def change_everything(project: Project, group: str) -> None:
+    """Change every list of a group: a table that was loaded differs from one that was not."""
+    workspace, now = project.sandbox.workspace, project.sandbox.clock()
+    for endpoint in in_group(group):  # type: ignore[arg-type]
+        name = endpoint.name
+        if name == "audit_events":
+            workspace.add_event(type="Source Created")
+        elif endpoint.monthly:
+            record = workspace.usage(name, now.date().isoformat())[-1]
+            fields = {c.wire: int(record[c.wire]) + 1 for c in endpoint.counters}
+            key = [record[wire] for wire in endpoint.key]
+            workspace.restate(name, key, fields)
+        elif name == "labels":
+            workspace.put(name, {"key": "brand", "value": "new", "description": "changed"})
+        else:
+            field = next(c.wire for c in endpoint.columns if c.type == "bool" or c.wire == "name")
+            record = workspace.records(name)[0]
+            value = not record.get(field) if field != "name" else "changed"
+            workspace.put(name, {**record, field: value})
+
+
+def inject(project: Project, name: str, fault: Fault, *, page: int = 1) -> None:
+    """Let ``fault`` answer for a resource, from its second page on where it has pages.
+
+    With ``page=0``, and for audit events, of which a run reads a few, from the first page on.
+    """
+    sandbox = project.sandbox
+    endpoint = BY_NAME[name]
+
+    def intercept(info: RequestInfo) -> Reply | None:
+        if info.path != endpoint.path:
+            return None
+        if (
+            endpoint.paginated
+            and not endpoint.cursor
+            and page
+            and "pagination.cursor" not in info.params
+        ):
+            return None
+        body = orjson.loads(real_body(sandbox, info))
+        reply = fault(body, info)
+        return reply if isinstance(reply, Reply) else Reply(body=orjson.dumps(reply))
+
+    sandbox.intercept = intercept
+
+
+def real_body(sandbox: Sandbox, info: RequestInfo) -> bytes:
+    """Return what the sandbox would have answered; the first page if the cursor is made up."""
+    if info.params.get("pagination.cursor", "").startswith("made-up"):
+        params = {k: v for k, v in info.params.items() if k != "pagination.cursor"}
+        info = replace(info, params=params)
+    return _Api(sandbox.state)._body("GET", info)
+
+
+def rows_of(name: str, body: Body) -> list[Any]:
+    """Return the list of records within an answer, to be changed."""
+    rows: list[Any] = body["data"][RESOURCES[name].list_key]
+    return rows
+
+
+def everything(project: Project, table: str) -> list[tuple[Any, ...]]:
+    """Return a table with all columns, also dlt's, in a fixed order."""
+    return project.query(f"SELECT * FROM analytics.{table} ORDER BY ALL")
+
+
+def state_of(project: Project, name: str) -> Any:
+    """Return the stored dlt state of one resource, as the next run would restore it."""
+    group = BY_NAME[name].group
+    rows = project.query(
+        "SELECT s.state FROM analytics._dlt_pipeline_state s JOIN analytics._dlt_loads l"
+        " ON l.load_id = s._dlt_load_id WHERE l.status = 0 AND s.pipeline_name = ?"
+        " ORDER BY l.load_id DESC LIMIT 1",
+        f"analytics_assets_{group}",
+    )
+    if not rows:
+        return None
+    state: Mapping[str, Any] = decompress_state(rows[0][0])
+    return state.get("sources", {}).get(group, {}).get("resources", {}).get(name)
+
+
+def run_logged(project: Project, *names: str, **options: Any) -> tuple[ExecuteInProcessResult, str]:
+    """Materialize in this process; return the result and the text of the event log."""
+    with DagsterInstance.ephemeral() as instance:
+        result = project.materialize(*names, instance=instance, **options)
+        records = instance.all_logs(result.run_id)
+        return result, "\n".join(record.user_message for record in records)
+
+
+def execute(project: Project, sql: str) -> None:
+    """Change the database by hand."""
+    with duckdb.connect(str(project.database)) as connection:
+        connection.execute(sql)

@@ -1,0 +1,185 @@
+"""Bounds: of memory, of time, and of what a signal or a bad network leaves behind.
+
+The proof with 1,000,000 audit events takes a minute: ``pytest -m heavy``.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from analytics_assets.endpoints import BY_NAME
+from analytics_assets.sandbox import Options, Reply, RequestInfo
+from analytics_assets_tests.faults import everything
+from analytics_assets_tests.harness import (
+    ALL_TABLES,
+    Project,
+    clean_environment,
+    materialized,
+    steps_failed,
+)
+
+MEGABYTE = 2**20
+TABLES_OF_FAULTS = ("sources", "labels", "users", "usage_mtu_daily", "audit_events")
+
+
+def peak_memory(words: list[str], env: dict[str, str], folder: Path) -> tuple[int, int, str]:
+    """Run a command; return its exit code, the peak of its process tree in bytes, its output."""
+    log = folder / "log"
+    peak = 0
+    with log.open("wb") as file:
+        run = subprocess.Popen(words, cwd=folder, env=env, stdout=file, stderr=file)
+        while run.poll() is None:
+            try:
+                main = psutil.Process(run.pid)
+                tree = [main, *main.children(recursive=True)]
+                peak = max(peak, sum(process.memory_info().rss for process in tree))
+            except psutil.Error:
+                continue
+            time.sleep(0.02)
+    return run.returncode, peak, log.read_text()
+
+
+@contextmanager
+def sandbox_process(*options: str) -> Iterator[dict[str, str]]:
+    """Serve from a process of its own, whose memory does not count; yield its variables."""
+    words = [sys.executable, "-m", "analytics_assets.sandbox", *options]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert server.stdout
+    try:
+        lines = [server.stdout.readline() for _ in range(2)]
+        found = [re.fullmatch(r"export (\w+)='?([^']*?)'?\n", line) for line in lines]
+        yield {match[1]: match[2] for match in found if match}
+    finally:
+        server.terminate()
+        server.wait()
+        server.stdout.close()
+
+
+@pytest.mark.parametrize(
+    ("events", "limit"),
+    [(100_000, 450), pytest.param(1_000_000, 600, marks=pytest.mark.heavy)],
+)
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path, events: int, limit: int) -> None:
+    """Prevents that a long audit trail takes the machine down."""
+    import duckdb
+
+    (tmp_path / "tmp").mkdir()
+    database = tmp_path / "warehouse.duckdb"
+    with sandbox_process("--scale", "0.1", "--count", f"audit_events={events}") as variables:
+        env = {
+            **clean_environment(tmp_path),
+            **variables,
+            "ANALYTICS_DUCKDB_PATH": str(database),
+        }
+        words = [sys.executable, "-m", "dagster", "asset", "materialize"]
+        words += ["--select", "audit_events", "-m", "analytics_assets"]
+        code, peak, log = peak_memory(words, env, tmp_path)
+    assert code == 0, log[-2000:]
+    with duckdb.connect(str(database), read_only=True) as connection:
+        found = connection.execute(
+            "SELECT count(*), count(DISTINCT id) FROM analytics.audit_events"
+        ).fetchone()
+    assert found == (events, events)
+    assert peak < limit * MEGABYTE, f"{peak / MEGABYTE:.0f} MB"
+
+
+def test_a_server_that_never_answers_is_given_up(loaded: Project) -> None:
+    """Prevents that a run hangs on a request that nobody answers."""
+    before = everything(loaded, "labels")
+    loaded.sandbox.intercept = lambda info: Reply(delay=60) if info.path == "/labels" else None
+    start = time.monotonic()
+    result = loaded.materialize("labels", "roles", api={"timeout": 1, "retries": 1})
+    assert time.monotonic() - start < 20
+    message = steps_failed(result)["identity"]
+    assert "labels (GET /labels): the connection to 127.0.0.1" in message
+    assert "timed out, also after 1 retries" in message
+    assert set(materialized(result)) == {"roles"}
+    assert everything(loaded, "labels") == before
+
+
+def test_a_host_that_is_not_there_is_named(loaded: Project) -> None:
+    """Prevents that a wrong address ends in a traceback."""
+    loaded.env["ANALYTICS_API_BASE_URL"] = "http://127.0.0.1:9"
+    message = steps_failed(loaded.materialize("labels"))["identity"]
+    assert "labels (GET /labels): the connection to 127.0.0.1:9 failed" in message
+
+
+WAITS: dict[str, Callable[[RequestInfo], Reply | None]] = {
+    "waiting for an answer": lambda _: Reply(delay=120),
+    "waiting for a rate limit": lambda _: Reply(429, b"{}", {"Retry-After": "200"}),
+    "waiting for a retry": lambda _: Reply(503),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_sigterm_ends_a_run_cleanly(loaded: Project, wait: str) -> None:
+    """Prevents that a stopped run hangs, or leaves a lock, a folder or half a table behind."""
+    before = everything(loaded, "sources")
+    loaded.sandbox.intercept = lambda info: WAITS[wait](info) if info.path == "/sources" else None
+    log = (loaded.folder / "log").open("w+")
+    run = subprocess.Popen(
+        loaded.words("group:inventory", "--config-json", BACKOFF),
+        cwd=loaded.folder,
+        env=loaded.env,
+        stdout=log,
+        stderr=log,
+    )
+    end = time.monotonic() + 90
+    while not loaded.sandbox.state._arrived or not loaded.sandbox.count("/destinations"):
+        assert run.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    time.sleep(1)
+    run.send_signal(signal.SIGTERM)
+    start = time.monotonic()
+    try:
+        code = run.wait(40)
+    finally:
+        run.kill()
+    took = time.monotonic() - start
+    log.seek(0)
+    text = log.read()
+    log.close()
+    assert code != 0
+    assert took < 15, text[-3000:]
+    assert list((loaded.folder / "tmp").glob("analytics_assets_*")) == []
+    assert everything(loaded, "sources") == before
+    loaded.sandbox.intercept = None
+    assert loaded.materialize("group:inventory", warehouse={"lock_timeout": 1}).success
+    loaded.assert_equal(["sources", "destinations"])
+
+
+BACKOFF = '{"resources": {"api": {"config": {"backoff_factor": 60}}}}'
+
+
+def test_twenty_loads_through_a_bad_network(start: Callable[..., Project]) -> None:
+    """Prevents that faults at random leave a wrong table behind, or a failure without a name."""
+    counts = {"catalog_destinations": 20, "catalog_sources": 20, "audit_events": 200}
+    project = start(Options(scale=0.02, counts=counts, fault_rate=0.2))
+    project.env["ANALYTICS_USAGE_START"] = project.sandbox.clock().strftime("%Y-%m")
+    this_month = [project.sandbox.clock().date().replace(day=1)]
+    failures = 0
+    for number in range(20):
+        tables = project.tables() if project.database.exists() else set()
+        before = {name: everything(project, name) for name in tables}
+        result = project.materialize(api={"max_wait": 5, "page_size": 50, "retries": 2})
+        done, messages = set(materialized(result)), "\n".join(steps_failed(result).values())
+        for name in ALL_TABLES - done:
+            failures += 1
+            assert f"{name} (GET {BY_NAME[name].path}): " in messages, (number, name, messages)
+            assert not before.get(name) or everything(project, name) == before[name]
+        lists = [name for name in done if not BY_NAME[name].monthly]
+        project.assert_equal(lists)
+        for name in done.difference(lists):
+            assert project.rows(name) == project.expected_usage(name, this_month)
+    assert failures < 20 * len(ALL_TABLES) / 4

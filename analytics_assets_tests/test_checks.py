@@ -1,0 +1,417 @@
+"""The asset checks: each passes on good data, and says what is wrong with data made bad for it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckSeverity,
+    AssetKey,
+    AssetSelection,
+    DagsterInstance,
+    ExecuteInProcessResult,
+    TableMetadataValue,
+    define_asset_job,
+)
+
+from analytics_assets.checks import check_specs, values_at
+from analytics_assets.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox
+from analytics_assets_tests.conftest import SMALL, project_for
+from analytics_assets_tests.harness import (
+    ALL_TABLES,
+    Project,
+    environment,
+    materialized,
+    steps_failed,
+)
+
+Evaluations = Mapping[tuple[str, str], AssetCheckEvaluation]
+ALL_CHECKS = {(e.name, spec.name) for e in ENDPOINTS for spec in check_specs(e)}
+
+
+@pytest.fixture(scope="module")
+def instance() -> Iterator[DagsterInstance]:
+    """Return a Dagster instance that remembers the first load."""
+    with DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+@pytest.fixture(scope="module")
+def loaded(
+    tmp_path_factory: pytest.TempPathFactory, instance: DagsterInstance
+) -> Iterator[tuple[Project, ExecuteInProcessResult]]:
+    """Load a small workspace once for all tests of the module."""
+    with Sandbox(Options(scale=SMALL)) as sandbox:
+        sandbox.clock = sandbox.clock()  # today's usage grows by the minute
+        project = project_for(sandbox, tmp_path_factory.mktemp("checks"))
+        yield project, project.materialize(instance=instance)
+
+
+@pytest.fixture
+def copy(loaded: tuple[Project, ExecuteInProcessResult], tmp_path: Path) -> Project:
+    """Return a project with a database of its own that holds what was loaded."""
+    project, _ = loaded
+    database = tmp_path / "warehouse.duckdb"
+    shutil.copy(project.database, database)
+    return replace(
+        project, folder=tmp_path, env={**project.env, "ANALYTICS_DUCKDB_PATH": str(database)}
+    )
+
+
+def change(project: Project, *statements: str) -> None:
+    """Change the tables behind the project's back."""
+    with duckdb.connect(str(project.database)) as connection:
+        connection.execute("SET TimeZone = 'UTC'; USE analytics")
+        for statement in statements:
+            connection.execute(statement)
+
+
+def check(project: Project, instance: DagsterInstance, *assets: str) -> Evaluations:
+    """Run the checks of assets, and nothing else."""
+    from analytics_assets.definitions import defs
+
+    keys = [AssetKey(name) for name in assets or ALL_TABLES]
+    selection = AssetSelection.checks_for_assets(*keys)
+    job = define_asset_job("checks_alone", selection=selection)
+    definitions = type(defs)(
+        assets=defs.assets, resources=defs.resources, executor=defs.executor, jobs=[job]
+    )
+    with environment(project.env):
+        result = definitions.resolve_job_def("checks_alone").execute_in_process(
+            instance=instance, raise_on_error=False
+        )
+    assert steps_failed(result) == {}
+    assert materialized(result) == {}
+    return evaluations(result)
+
+
+def evaluations(result: ExecuteInProcessResult) -> Evaluations:
+    """Return what the checks of a run said."""
+    return {
+        (one.asset_key.to_user_string(), one.check_name): one
+        for one in result.get_asset_check_evaluations()
+    }
+
+
+def failed(found: Evaluations) -> set[tuple[str, str]]:
+    """Return the checks that failed."""
+    return {key for key, one in found.items() if not one.passed}
+
+
+def text(one: AssetCheckEvaluation) -> str:
+    """Return the message of an evaluation."""
+    assert one.description
+    return one.description
+
+
+def test_every_check_runs_with_the_load_and_passes(
+    loaded: tuple[Project, ExecuteInProcessResult],
+) -> None:
+    """Prevents a check that is declared and never run, or that cries wolf on good data."""
+    _, result = loaded
+    assert steps_failed(result) == {}
+    found = evaluations(result)
+    assert found.keys() == ALL_CHECKS
+    assert failed(found) == set(), [text(found[key]) for key in failed(found)]
+
+
+def test_checks_run_alone(copy: Project, instance: DagsterInstance) -> None:
+    """Prevents that a look at the tables asks the API, needs a token, or loads anything."""
+    copy.sandbox.clear()
+    del copy.env["ANALYTICS_API_TOKEN"]
+    found = check(copy, instance)
+    assert found.keys() == ALL_CHECKS
+    assert failed(found) == set()
+    assert copy.sandbox.requests == []
+
+
+DAY = "(SELECT date_trunc('month', max(timestamp)) - INTERVAL 20 DAY FROM {table})"
+"""A day in the midst of the month before."""
+BAD = [
+    pytest.param(
+        "sources",
+        ["INSERT INTO sources SELECT * FROM sources ORDER BY id LIMIT 1"],
+        "key_unique_and_not_null",
+        r"1 key \(id\) in more than one row: \w+ in 2 rows\. Materialize sources again",
+        id="duplicate-key",
+    ),
+    pytest.param(
+        "labels",
+        ["INSERT INTO labels SELECT * FROM labels", "UPDATE labels SET description = NULL"],
+        "key_unique_and_not_null",
+        r"\d+ keys \(key, value\) in more than one row: \S+ / \S+ in 2 rows",
+        id="duplicate-pair",
+    ),
+    pytest.param(
+        "spaces",
+        ["ALTER TABLE spaces ALTER COLUMN id DROP NOT NULL", "UPDATE spaces SET id = NULL"],
+        "key_unique_and_not_null",
+        r"\d+ rows? without a complete key \(id\)",
+        id="null-key",
+    ),
+    pytest.param(
+        "users",
+        ["DELETE FROM users WHERE id NOT IN (SELECT min(id) FROM users)"],
+        "row_count_not_halved",
+        r"users has 1 live rows where the last materialization left 15: less than half",
+        id="fallen-count",
+    ),
+    pytest.param(
+        "users",
+        ["UPDATE users SET deleted_at = now()"],
+        "row_count_not_halved",
+        r"users has 0 live rows where the last materialization left 15",
+        id="all-marked-as-deleted",
+    ),
+    pytest.param(
+        "roles",
+        ["ALTER TABLE roles ADD COLUMN colour VARCHAR"],
+        "columns_as_declared",
+        r"serves 1 column that endpoints.py does not declare: colour; declare them",
+        id="added-column",
+    ),
+    pytest.param(
+        "roles",
+        ["ALTER TABLE roles DROP COLUMN description"],
+        "columns_as_declared",
+        r"1 declared column not in the table: description; materialize the asset again",
+        id="vanished-column",
+    ),
+    pytest.param(
+        "roles",
+        ["UPDATE roles SET description = NULL"],
+        "columns_as_declared",
+        r"1 column that held values before and hold none any more: description",
+        id="emptied-column",
+    ),
+    pytest.param(
+        "usage_api_calls_daily",
+        [f"DELETE FROM usage_api_calls_daily WHERE timestamp = {DAY}"],
+        "no_missing_day",
+        r"1 day without a row between \S+ and \S+: \d{4}-\d\d-\d\d\. Load the months again, with"
+        r" the run config start_month: \d{4}-\d\d, end_month",
+        id="missing-day",
+    ),
+    pytest.param(
+        "usage_mtu_daily",
+        ["DELETE FROM usage_mtu_daily WHERE timestamp > now() - INTERVAL 5 DAY"],
+        "no_missing_day",
+        r"4 days without a row between \S+ and \S+: (\S+, ){3}\.\.\.",
+        id="missing-days-at-the-end",
+    ),
+    pytest.param(
+        "usage_mtu_sources_daily",
+        [f"DELETE FROM usage_mtu_sources_daily WHERE timestamp = {DAY}"],
+        "no_missing_day",
+        r"1 day without a row",
+        id="missing-day-of-all-sources",
+    ),
+    pytest.param(
+        "usage_api_calls_daily",
+        [
+            "INSERT INTO usage_api_calls_daily SELECT * REPLACE (timestamp + INTERVAL 1 HOUR AS"
+            f" timestamp) FROM usage_api_calls_daily WHERE timestamp = {DAY}"
+        ],
+        "no_missing_day",
+        r"1 day with more than one row: \d{4}-\d\d-\d\d",
+        id="two-rows-for-a-day",
+    ),
+    pytest.param(
+        "usage_api_calls_daily",
+        [f"UPDATE usage_api_calls_daily SET api_calls = 7 WHERE timestamp = {DAY}"],
+        "never_falls_within_month",
+        r"fall within a month 1 time: api_calls on \S+ is 7 after \d+\. Load the months again",
+        id="fallen-counter",
+    ),
+    pytest.param(
+        "usage_mtu_sources_daily",
+        [
+            f"UPDATE usage_mtu_sources_daily SET identified = -1 WHERE timestamp = {DAY} AND"
+            " source_id = (SELECT min(source_id) FROM usage_mtu_sources_daily)"
+        ],
+        "never_falls_within_month",
+        r"fall within a month 1 time: identified on \S+, source_id \w+ is -1 after \d+",
+        id="fallen-counter-of-a-source",
+    ),
+    pytest.param(
+        "destinations",
+        ["UPDATE destinations SET source_id = 'gone' WHERE id = (SELECT min(id) FROM {table})"],
+        "references_hold",
+        r"sourceId: 1 value \(in 1 row\) not among the live rows of sources\.id: gone\. Materialize"
+        r" destinations and sources and catalog_destinations together",
+        id="orphan",
+    ),
+    pytest.param(
+        "destinations",
+        ["UPDATE sources SET deleted_at = now()"],
+        "references_hold",
+        r"sourceId: \d+ values \(in \d+ rows\) not among the live rows of sources\.id",
+        id="orphan-of-a-deleted-row",
+    ),
+    pytest.param(
+        "sources",
+        ["DELETE FROM catalog_sources"],
+        "references_hold",
+        r"metadata\.id: \d+ values? \(in \d+ rows\) not among the live rows of catalog_sources\.id",
+        id="orphan-by-json",
+    ),
+    pytest.param(
+        "users",
+        ["DELETE FROM roles"],
+        "references_hold",
+        r"permissions\[\]\.roleId: \d+ values \(in \d+ rows\) not among the live rows of roles\.id",
+        id="orphan-within-a-json-list",
+    ),
+]
+
+
+@pytest.mark.parametrize(("asset", "statements", "name", "message"), BAD)
+def test_bad_data_fails_its_check(
+    copy: Project,
+    instance: DagsterInstance,
+    asset: str,
+    statements: list[str],
+    name: str,
+    message: str,
+) -> None:
+    """Prevents a check that stays green on the fault it is there for, or names it obscurely."""
+    change(copy, *(statement.format(table=asset) for statement in statements))
+    found = check(copy, instance, asset)
+    one = found[asset, name]
+    assert not one.passed
+    assert re.search(message, text(one)), text(one)
+    warns = name in {"columns_as_declared", "references_hold"}
+    assert one.severity == (AssetCheckSeverity.WARN if warns else AssetCheckSeverity.ERROR)
+    if name != "row_count_not_halved":
+        offenders = one.metadata["first_offenders"]
+        assert isinstance(offenders, TableMetadataValue)
+        assert 0 < len(offenders.records) <= 10
+
+
+def test_a_pause_of_one_source_is_no_missing_day(copy: Project, instance: DagsterInstance) -> None:
+    """Prevents an alarm for a source that was created, deleted or silent within the window."""
+    table = "usage_api_calls_sources_daily"
+    one_source = f"source_id = (SELECT min(source_id) FROM {table})"
+    change(copy, f"DELETE FROM {table} WHERE {one_source} AND day(timestamp) < 20")
+    assert failed(check(copy, instance, table)) == set()
+
+
+def test_usage_outlives_its_source(copy: Project, instance: DagsterInstance) -> None:
+    """Prevents a lasting warning about the history of every source that was ever deleted."""
+    change(copy, "UPDATE sources SET deleted_at = now()")
+    found = check(copy, instance, "usage_mtu_sources_daily")
+    assert failed(found) == set()
+
+
+def test_a_deleted_row_refers_to_nothing(copy: Project, instance: DagsterInstance) -> None:
+    """Prevents a warning about rows that the workspace no longer has."""
+    change(copy, "UPDATE destinations SET source_id = 'gone', deleted_at = now() WHERE id ="
+           " (SELECT min(id) FROM destinations)")  # fmt: skip
+    assert failed(check(copy, instance, "destinations")) == set()
+
+
+def test_what_is_not_loaded_yet_is_no_orphan(copy: Project, instance: DagsterInstance) -> None:
+    """Prevents warnings while only one group has been loaded so far."""
+    change(copy, "DROP TABLE catalog_destinations")
+    found = check(copy, instance, "destinations")
+    assert failed(found) == set()
+    assert "no table catalog_destinations yet" in text(found["destinations", "references_hold"])
+
+
+def test_checks_before_the_first_load(project: Project, instance: DagsterInstance) -> None:
+    """Prevents a stack trace in place of the advice to load; a missing feature is no fault."""
+    found = check(project, instance, "users", "audit_events", "usage_mtu_sources_daily")
+    assert {asset for asset, _ in failed(found)} == {"users", "usage_mtu_sources_daily"}
+    assert "materialize the asset first" in text(found["users", "key_unique_and_not_null"])
+
+
+def test_a_failed_resource_takes_no_other_check_with_it(start: Callable[..., Project]) -> None:
+    """Prevents that one resource's trouble hides what is known of the others."""
+    project = start()
+
+    def refuse(request: RequestInfo) -> Reply | None:
+        return Reply(status=500) if request.path.endswith("/users") else None
+
+    project.sandbox.intercept = refuse
+    result = project.materialize("group:identity", api={"retries": 0})
+    assert "users (GET /users)" in steps_failed(result)["identity"]
+    found = evaluations(result)
+    assert {asset for asset, _ in found} == {"roles", "labels", "audit_events"}
+    assert failed(found) == set()
+
+
+def test_a_shorter_list_that_was_expected_is_a_warning(start: Callable[..., Project]) -> None:
+    """Prevents an alarm for what the operator has asked for, and a silent loss as well."""
+    project = start(Options(scale=SMALL))
+    with DagsterInstance.ephemeral() as instance:
+        project.materialize("users", "roles", instance=instance)
+        for user in project.sandbox.served("users")[1:]:
+            project.sandbox.workspace.remove("users", user["id"])
+        config = {"identity": {"expect_fewer_rows": True}}
+        found = evaluations(project.materialize("users", config=config, instance=instance))
+        assert found["users", "row_count_not_halved"].severity == AssetCheckSeverity.WARN
+        assert "expect_fewer_rows" in text(found["users", "row_count_not_halved"])
+        again = evaluations(project.materialize("users", instance=instance))
+    assert failed(again) == set()
+
+
+def test_a_run_of_some_assets_checks_these_alone(copy: Project, instance: DagsterInstance) -> None:
+    """Prevents that a run of one asset waits for, or reports on, tables it has not touched."""
+    found = evaluations(copy.materialize("roles", instance=instance))
+    assert {asset for asset, _ in found} == {"roles"}
+
+
+def test_specs_follow_the_endpoints() -> None:
+    """Prevents a new endpoint without checks."""
+    assert {name for name, _ in ALL_CHECKS} == ALL_TABLES
+    usage = {spec.name for spec in check_specs(BY_NAME["usage_mtu_sources_daily"])}
+    assert usage >= {"no_missing_day", "never_falls_within_month", "references_hold"}
+    assert {spec.name for spec in check_specs(BY_NAME["labels"])} == {
+        "key_unique_and_not_null",
+        "row_count_not_halved",
+        "columns_as_declared",
+    }
+
+
+@pytest.mark.parametrize(
+    ("document", "path", "values"),
+    [
+        ({"id": "a"}, ["id"], ["a"]),
+        ({"id": {"deeper": 1}}, ["id"], []),
+        ([{"roleId": "a"}, {"roleId": "b"}, {}, "odd"], ["[]", "roleId"], ["a", "b", None]),
+        ({"roleId": "a"}, ["[]", "roleId"], []),
+        (None, ["id"], []),
+    ],
+)
+def test_values_at_a_path(document: object, path: list[str], values: list[object]) -> None:
+    """Prevents that JSON of another shape than documented ends a check."""
+    assert list(values_at(document, path)) == values
+
+
+def test_a_first_load_has_nothing_to_compare_with(
+    loaded: tuple[Project, ExecuteInProcessResult],
+) -> None:
+    """Prevents a first run that fails for want of an earlier one."""
+    one = evaluations(loaded[1])["users", "row_count_not_halved"]
+    assert text(one) == "15 live rows; no earlier count to compare with."
+
+
+def test_yesterday_is_due(copy: Project, instance: DagsterInstance) -> None:
+    """Prevents that a schedule which has stopped goes unnoticed."""
+    today = copy.sandbox.clock().date()
+    change(copy, f"DELETE FROM usage_mtu_daily WHERE timestamp >= '{today}'")
+    assert failed(check(copy, instance, "usage_mtu_daily")) == set()
+    yesterday = today - timedelta(days=1)
+    change(copy, f"DELETE FROM usage_mtu_daily WHERE timestamp >= '{yesterday}'")
+    found = check(copy, instance, "usage_mtu_daily")
+    assert failed(found) == {("usage_mtu_daily", "no_missing_day")}
+    assert f": {yesterday}. Load" in text(found["usage_mtu_daily", "no_missing_day"])

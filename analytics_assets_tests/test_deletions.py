@@ -1,0 +1,163 @@
+"""Deletions: visible in the table, only when they are certain, and taken back on return."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import pytest
+
+from analytics_assets.endpoints import ENDPOINTS
+from analytics_assets.sandbox import Reply, RequestInfo
+from analytics_assets_tests.faults import (
+    API,
+    LISTS,
+    Body,
+    everything,
+    inject,
+    rows_of,
+)
+from analytics_assets_tests.harness import Project, materialized, steps_failed
+
+FULL_LISTS = tuple(e.name for e in ENDPOINTS if e.full_list)
+EXPECTED = {"inventory": {"expect_fewer_rows": True}}
+
+
+def deleted(project: Project, table: str) -> list[tuple[str, ...]]:
+    """Return the keys of the rows that are marked as deleted."""
+    key = "id" if table != "labels" else "key, value"
+    sql = f"SELECT {key} FROM analytics.{table} WHERE deleted_at IS NOT NULL ORDER BY ALL"
+    return project.query(sql)
+
+
+def key_of(name: str, record: Body) -> tuple[str, ...]:
+    """Return the key of a record."""
+    return (record["key"], record["value"]) if name == "labels" else (record["id"],)
+
+
+def test_every_full_list_shows_what_is_gone(loaded: Project) -> None:
+    """Prevents that a deleted record looks alive for ever, in any full list."""
+    workspace, gone = loaded.sandbox.workspace, {}
+    for name in FULL_LISTS:
+        record = workspace.records(name)[0]
+        if len(workspace.records(name)) > 1:
+            gone[name] = key_of(name, record)
+            workspace.remove(name, gone[name])
+    start = datetime.now(timezone.utc)
+    result = loaded.materialize("group:inventory", "group:catalog", "group:identity")
+    assert steps_failed(result) == {}
+    for name, key in gone.items():
+        assert deleted(loaded, name) == [key]
+        metadata = materialized(result)[name]
+        assert metadata["newly_deleted_rows"] == metadata["deleted_rows"] == 1
+    loaded.assert_equal(FULL_LISTS)
+    (moment,) = loaded.query("SELECT max(deleted_at) FROM analytics.sources")[0]
+    assert abs((moment - start).total_seconds()) < 120
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_the_mark_stays_and_is_cleared_on_return(loaded: Project, name: str) -> None:
+    """Prevents that a mark moves with every run, or outlives the return of the row."""
+    workspace = loaded.sandbox.workspace
+    record = workspace.records(name)[1]
+    workspace.remove(name, key_of(name, record))
+    assert loaded.materialize(name).success
+    sql = f"SELECT max(deleted_at) FROM analytics.{name}"
+    first = loaded.query(sql)
+    assert first != [(None,)]
+    result = loaded.materialize(name)
+    assert loaded.query(sql) == first
+    assert materialized(result)[name]["newly_deleted_rows"] == 0
+    assert materialized(result)[name]["deleted_rows"] == 1
+    workspace.put(name, record)
+    result = loaded.materialize(name)
+    assert materialized(result)[name]["deleted_rows"] == 0
+    assert deleted(loaded, name) == []
+    loaded.assert_equal([name])
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_a_list_that_shrinks_suddenly_marks_nothing(
+    loaded: Project, name: str, share: float
+) -> None:
+    """Prevents that a hiccup of the API marks a whole table as deleted."""
+    before = everything(loaded, name)
+
+    def fault(body: Body, _: RequestInfo) -> Body:
+        rows = rows_of(name, body)
+        del rows[int(len(rows) * share) :]
+        if "pagination" in body["data"]:
+            body["data"]["pagination"] = {"current": "x", "totalEntries": len(rows)}
+        return body
+
+    inject(loaded, name, fault, page=0)
+    group = "inventory" if name == "sources" else "identity"
+    result = loaded.materialize(f"group:{group}")
+    message = steps_failed(result)[group]
+    assert f"{name} (GET /{name}): the list has " in message
+    assert "expect_fewer_rows" in message
+    assert everything(loaded, name) == before
+    assert name not in materialized(result)
+
+    result = loaded.materialize(name, config={group: {"expect_fewer_rows": True}})
+    assert result.success
+    live = int(len(before) * share)
+    assert len(loaded.rows(name)) == live
+    assert materialized(result)[name]["newly_deleted_rows"] == len(before) - live
+
+
+def test_an_incomplete_list_marks_nothing(loaded: Project) -> None:
+    """Prevents that the rows of the pages that failed count as deleted."""
+    before = everything(loaded, "sources")
+    loaded.sandbox.workspace.remove("sources", loaded.sandbox.served("sources")[0]["id"])
+    inject(loaded, "sources", lambda *_: Reply(500))
+    assert not loaded.materialize("sources", api=API).success
+    assert everything(loaded, "sources") == before
+
+
+def test_an_empty_list_is_legal_from_the_start(loaded: Project) -> None:
+    """Prevents that a workspace without spaces fails for ever."""
+    for record in loaded.sandbox.served("spaces"):
+        loaded.sandbox.workspace.remove("spaces", record["id"])
+    assert not loaded.materialize("spaces").success
+    assert loaded.materialize("spaces", config=EXPECTED).success
+    result = loaded.materialize("spaces")
+    assert result.success
+    assert loaded.rows("spaces") == []
+
+
+def test_records_that_move_while_paging_are_exact_after_a_quiet_run(loaded: Project) -> None:
+    """Prevents lasting gaps, doubles and false deletions after a list moved during a read."""
+    workspace = loaded.sandbox.workspace
+    names = ("sources", "destinations", "users", "labels")
+    steps = [0]
+
+    def move(info: RequestInfo) -> None:
+        name = info.path.removeprefix("/")
+        if name not in names:
+            return
+        steps[0] += 1
+        records = workspace.records(name)
+        if len(records) < 5:
+            return
+        workspace.remove(name, key_of(name, records[steps[0] % len(records)]))  # gone
+        first = workspace.records(name)[0]
+        workspace.remove(name, key_of(name, first))
+        workspace.put(name, first)  # moved from the first place to the last
+        fresh = {**records[2], "id": f"new{steps[0]}", "value": f"new{steps[0]}"}
+        workspace.put(name, fresh if name == "labels" else {**fresh, "value": None})
+
+    for _ in range(3):
+        loaded.sandbox.intercept = move
+        loaded.materialize(*names, api={"page_size": 3})
+        loaded.sandbox.intercept = None
+        result = loaded.materialize(*names, api={"page_size": 3})
+        assert steps_failed(result) == {}
+        loaded.assert_equal(names)
+        for name in names:
+            rows = loaded.rows(name, live=False)
+            served = {key_of(name, record) for record in loaded.sandbox.served(name)}
+            marked = set(deleted(loaded, name))
+            assert not marked & served
+            assert len(rows) == len(marked) + len(served)
+    assert steps[0] > 12

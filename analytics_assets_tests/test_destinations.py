@@ -1,0 +1,192 @@
+"""Every destination that is promised, end to end on the real thing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow.dataset as ds
+import pytest
+from deltalake import DeltaTable
+
+from analytics_assets.endpoints import BY_NAME
+from analytics_assets_tests.harness import (
+    ALL_TABLES,
+    Project,
+    Row,
+    assert_same,
+    comparable,
+    expected_rows,
+    materialized,
+    steps_failed,
+)
+from analytics_assets_tests.postgres import PostgresProject, postgres_server
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    """Return the address of a real PostgreSQL server."""
+    with postgres_server() as url:
+        yield url
+
+
+class FilesProject(Project):
+    """A project whose destination is a folder of Parquet files or Delta tables."""
+
+    def tables(self) -> set[str]:
+        """Return the tables of the dataset, without dlt's own."""
+        found = (path.name for path in self.dataset.iterdir() if path.is_dir())
+        return {name for name in found if not name.startswith("_dlt")}
+
+    @property
+    def dataset(self) -> Path:
+        """The folder of the dataset."""
+        return Path(self.env["DESTINATION__FILESYSTEM__BUCKET_URL"]) / "analytics"
+
+    def rows(self, table: str, *, live: bool = True) -> list[Row]:
+        """Return the newest row of each key, as the README tells readers of plain files to."""
+        endpoint, folder = BY_NAME[table], self.dataset / table
+        if self.env.get("ANALYTICS_TABLE_FORMAT") == "delta":
+            found = DeltaTable(str(folder)).to_pyarrow_table().to_pylist()
+        else:
+            files = sorted(str(path) for path in folder.rglob("*.parquet"))
+            found = ds.dataset(files).to_table().to_pylist()
+            found.sort(key=lambda row: str(row["_dlt_load_id"]))
+            by_key = {tuple(row[name] for name in endpoint.column_keys): row for row in found}
+            found = list(by_key.values())
+        return comparable(endpoint, found, live=live)
+
+
+Build = Callable[[str], Project]
+
+
+@pytest.fixture
+def build(start: Callable[..., Project], postgres: str) -> Build:
+    """Return a function that points a project at a destination by name."""
+
+    def build_project(kind: str) -> Project:
+        project = start()
+        if kind == "postgres":
+            settings = {
+                "ANALYTICS_DESTINATION": "postgres",
+                "ANALYTICS_DATASET": f"analytics_{uuid.uuid4().hex[:8]}",
+                "DESTINATION__POSTGRES__CREDENTIALS": postgres,
+            }
+            return PostgresProject(project.sandbox, project.folder, {**project.env, **settings})
+        settings = {
+            "ANALYTICS_DESTINATION": "filesystem",
+            "DESTINATION__FILESYSTEM__BUCKET_URL": str(project.folder / "lake"),
+        }
+        if kind == "delta":
+            settings["ANALYTICS_TABLE_FORMAT"] = "delta"
+        return FilesProject(project.sandbox, project.folder, {**project.env, **settings})
+
+    return build_project
+
+
+KINDS = ("postgres", "files", "delta")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_load_again_and_change(build: Build, kind: str) -> None:
+    """Prevents a destination on which rows are lost, doubled, stale or wrongly typed."""
+    project = build(kind)
+    first = project.materialize()
+    assert steps_failed(first) == {}
+    assert project.tables() == ALL_TABLES
+    project.assert_equal()
+    figures = materialized(first)
+    assert {name: f["dagster/row_count"] for name, f in figures.items()} == {
+        name: len(project.rows(name)) for name in ALL_TABLES
+    }
+
+    changed = {**project.sandbox.served("sources")[0], "name": "Renamed", "tier": "gold"}
+    project.sandbox.workspace.put("sources", changed)
+    project.sandbox.workspace.add_event(type="Source Modified")
+    project.sandbox.clear()
+    assert steps_failed(project.materialize()) == {}
+    project.assert_equal(ALL_TABLES - {"sources"})
+    sources = expected_rows(BY_NAME["sources"], project.sandbox.served("sources"))
+    assert_same("sources", project.rows("sources"), [{"tier": None, **row} for row in sources])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_comes_back_from_the_destination(build: Build, kind: str) -> None:
+    """Prevents a full reload of the histories on a new machine: the state is in the destination."""
+    project = build(kind)
+    names = ("usage_mtu_daily", "audit_events")
+    assert steps_failed(project.materialize(*names)) == {}
+    project.sandbox.clear()
+    assert steps_failed(project.materialize(*names)) == {}
+    assert project.sandbox.count("/usage/mtu/daily") == 2
+    [audit] = [r for r in project.sandbox.requests if r.path == "/audit-events"]
+    assert "startTime" in audit.params
+    project.assert_equal(names)
+
+
+def test_deletions_are_marked_on_postgres(build: Build) -> None:
+    """Prevents rows that stay live on a server although the API has dropped them."""
+    project = build("postgres")
+    assert steps_failed(project.materialize("labels")) == {}
+    gone = project.sandbox.served("labels")[0]
+    project.sandbox.workspace.remove("labels", (gone["key"], gone["value"]))
+    figures = materialized(project.materialize("labels"))["labels"]
+    assert (figures["deleted_rows"], figures["newly_deleted_rows"]) == (1, 1)
+    project.assert_equal(["labels"])
+    project.sandbox.workspace.put("labels", gone)
+    assert materialized(project.materialize("labels"))["labels"]["deleted_rows"] == 0
+    project.assert_equal(["labels"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"DESTINATION__POSTGRES__CREDENTIALS": ""}, "lacks the setting"),
+        (
+            {"DESTINATION__POSTGRES__CREDENTIALS": "postgresql://a:b@127.0.0.1:1/x"},
+            "cannot be reached",
+        ),
+        ({"ANALYTICS_TABLE_FORMAT": "delta"}, "ANALYTICS_TABLE_FORMAT"),
+        ({"ANALYTICS_DESTINATION": "snowflake"}, "analytics-assets[snowflake]"),
+    ],
+)
+def test_a_destination_that_cannot_work_says_so(
+    build: Build, settings: dict[str, str], named: str
+) -> None:
+    """Prevents tracebacks for a missing driver, missing credentials or a server that is down."""
+    project = build("postgres")
+    project.env.update(settings)
+    project.env = {name: value for name, value in project.env.items() if value}
+    [(step, text)] = steps_failed(project.materialize("labels")).items()
+    assert (step, text.count("\n")) == ("identity", 0), text
+    assert named in text
+    assert project.sandbox.requests == []
+
+
+@pytest.mark.parametrize(
+    "name", ["snowflake", "bigquery", "databricks", "motherduck", "clickhouse"]
+)
+def test_definitions_load_for_destinations_by_configuration(project: Project, name: str) -> None:
+    """Prevents a destination whose mere selection breaks the code location."""
+    done = project.command(
+        *[
+            project.words()[0],
+            "-c",
+            "from analytics_assets import defs; defs.resolve_asset_graph()",
+        ],
+        ANALYTICS_DESTINATION=name,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_day_passes(build: Build) -> None:
+    """Prevents histories on plain files that miss or double what a new day brings."""
+    project = build("files")
+    names = ("usage_mtu_daily", "audit_events")
+    project.sandbox.clock = project.sandbox.clock() - timedelta(hours=2)
+    assert steps_failed(project.materialize(*names)) == {}
+    project.sandbox.clock = project.sandbox.clock() + timedelta(hours=2)
+    assert steps_failed(project.materialize(*names)) == {}
+    project.assert_equal(names)

@@ -1,0 +1,183 @@
+"""The official example responses, byte for byte: input that nobody here wrote."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from dagster import ExecuteInProcessResult
+
+from analytics_assets.endpoints import BY_NAME, ENDPOINTS, Endpoint
+from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox
+from analytics_assets_tests.conftest import project_for
+from analytics_assets_tests.harness import (
+    ALL_TABLES,
+    Project,
+    Row,
+    assert_same,
+    expected_rows,
+    materialized,
+    steps_failed,
+    with_daily,
+)
+
+EXAMPLES = {
+    path.stem: path.read_bytes()
+    for path in sorted((Path(__file__).parent / "data" / "examples").glob("*.json"))
+}
+BY_PATH = {endpoint.path: endpoint for endpoint in ENDPOINTS}
+
+
+def records(body: bytes, endpoint: Endpoint) -> list[dict[str, Any]]:
+    """Take the records out of an envelope."""
+    data: dict[str, list[dict[str, Any]]] = json.loads(body)["data"]
+    return data[endpoint.selector.removeprefix("data.")]
+
+
+def next_cursor(body: bytes) -> str | None:
+    """Return the cursor that an envelope names."""
+    cursor: str | None = json.loads(body)["data"].get("pagination", {}).get("next")
+    return cursor
+
+
+def page(endpoint: Endpoint, rows: Sequence[Any], **pagination: Any) -> bytes:
+    """Write an envelope; without ``next`` it is the last page."""
+    data: dict[str, Any] = {endpoint.selector.removeprefix("data."): rows}
+    return orjson.dumps({"data": {**data, "pagination": {"current": "MA==", **pagination}}})
+
+
+def example(info: RequestInfo) -> Reply:
+    """Answer with the official example; there is nothing behind its ``next``."""
+    endpoint = BY_PATH[info.path]
+    if endpoint.name not in EXAMPLES:
+        return Reply(body=page(endpoint, []))
+    body = EXAMPLES[endpoint.name]
+    cursor = info.params.get("pagination.cursor")
+    if cursor is None:
+        return Reply(body=body)
+    assert cursor == next_cursor(body)
+    return Reply(body=page(endpoint, []))
+
+
+def expected(endpoint: Endpoint) -> list[Row]:
+    """Work out what the table should hold."""
+    served = records(EXAMPLES[endpoint.name], endpoint) if endpoint.name in EXAMPLES else []
+    rows = expected_rows(endpoint, served)
+    return with_daily(endpoint, rows) if endpoint.monthly else rows
+
+
+@pytest.fixture(scope="module")
+def loaded(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Project, ExecuteInProcessResult]]:
+    """Load the examples once; usage for one month, as they hold one page of one month."""
+    options = Options(scale=0.01, counts={"usage_months": 1})
+    with Sandbox(options, now=datetime.now(timezone.utc)) as sandbox:
+        sandbox.intercept = example
+        project = project_for(sandbox, tmp_path_factory.mktemp("examples"))
+        month = f"{datetime.now(timezone.utc):%Y-%m}"
+        window = {"usage": {"start_month": month, "end_month": month}}
+        yield project, project.materialize(config=window)
+
+
+def test_there_is_an_example_of_most_resources() -> None:
+    """Prevents that examples are lost from the tests without anybody noticing."""
+    assert set(EXAMPLES) == ALL_TABLES - {"reverse_etl_models", "spaces"}
+
+
+@pytest.mark.parametrize("name", [endpoint.name for endpoint in ENDPOINTS])
+def test_the_example_lands_value_by_value(
+    loaded: tuple[Project, ExecuteInProcessResult], name: str
+) -> None:
+    """Prevents a table that is right only for records that this project invented itself."""
+    project, result = loaded
+    assert steps_failed(result) == {}
+    assert project.tables() == ALL_TABLES
+    assert_same(name, project.rows(name), expected(BY_NAME[name]))
+    (count,) = project.query(f"SELECT count(*) FROM analytics.{name}")[0]
+    assert materialized(result)[name]["dagster/row_count"] == count
+
+
+def test_the_next_page_of_an_example_is_asked_for_once(
+    loaded: tuple[Project, ExecuteInProcessResult],
+) -> None:
+    """Prevents a reader that drops the cursor, alters it, or follows it for ever."""
+    project, _ = loaded
+    asked = Counter(BY_PATH[info.path].name for info in project.sandbox.requests)
+    more = {name for name, body in EXAMPLES.items() if next_cursor(body)}
+    assert asked == {name: 2 if name in more else 1 for name in ALL_TABLES}
+    cursors = {
+        BY_PATH[info.path].name: info.params["pagination.cursor"]
+        for info in project.sandbox.requests
+        if "pagination.cursor" in info.params
+    }
+    assert cursors == {name: next_cursor(EXAMPLES[name]) for name in more}
+
+
+def test_values_written_down_by_hand(loaded: tuple[Project, ExecuteInProcessResult]) -> None:
+    """Prevents a mistake that the comparison shares with the code it checks."""
+    project, _ = loaded
+    assert project.query(
+        "SELECT id, name, email, permissions, deleted_at FROM analytics.users ORDER BY id"
+    ) == [
+        ("i2VTJURQprNfqdwjLFPWYx", "Sloth", "sloth@segment.com", None, None),
+        ("sgJDWk3K21k6LE3tLU9nRK", "", "papi@segment.com", None, None),
+    ]
+    assert project.query("SELECT key, value, description FROM analytics.labels ORDER BY 1, 2") == [
+        ("environment", "dev", ""),
+        ("environment", "prod", ""),
+        ("type", "web", "labels source as web"),
+    ]
+    moment = datetime(2022, 3, 4, 21, 29, 22, tzinfo=timezone.utc)
+    assert project.query("SELECT id, timestamp FROM analytics.audit_events ORDER BY id") == [
+        ("events/145876976", moment),
+        ("events/145876978", moment),
+    ]
+    assert project.query(
+        "SELECT id, metadata ->> '$.slug', write_keys::VARCHAR LIKE '%3YdEudTwjouyC5WPjpbTik%'"
+        " FROM analytics.sources WHERE id = 'qQEHquLrjRDN9j1ByrChyn'"
+    ) == [("qQEHquLrjRDN9j1ByrChyn", "ios", False)]
+    last = records(EXAMPLES["usage_mtu_daily"], BY_NAME["usage_mtu_daily"])[-1]
+    assert project.query(
+        "SELECT timestamp, period_start, period_end, anonymous, daily_anonymous, identified"
+        " FROM analytics.usage_mtu_daily"
+    ) == [
+        (
+            datetime(2006, 1, 2, 15, 4, 5, tzinfo=timezone.utc),
+            datetime(2021, 2, 1, tzinfo=timezone.utc),
+            datetime(2021, 3, 1, tzinfo=timezone.utc),
+            int(last["anonymous"]),
+            int(last["anonymous"]),
+            int(last["identified"]),
+        )
+    ]
+
+
+@pytest.mark.parametrize("pages", [1, 2], ids=["within a page", "on the next page"])
+def test_a_key_that_comes_twice_ends_as_one_row(project: Project, pages: int) -> None:
+    """Prevents duplicates when a record moves while the list is read; the last one counts."""
+    roles = BY_NAME["roles"]
+    first, second, other = (
+        {"id": "r1", "name": "before", "description": "d"},
+        {"id": "r1", "name": "after", "description": None},
+        {"id": "r0", "name": "other", "description": ""},
+    )
+    bodies: dict[str | None, bytes]
+    if pages == 1:
+        bodies = {None: page(roles, [first, other, second])}
+    else:
+        bodies = {None: page(roles, [first, other], next="Mg=="), "Mg==": page(roles, [second])}
+    project.sandbox.intercept = lambda info: Reply(
+        body=bodies[info.params.get("pagination.cursor")]
+    )
+    result = project.materialize("roles")
+    assert steps_failed(result) == {}
+    assert_same("roles", project.rows("roles"), expected_rows(roles, [other, second]))
+    figures = materialized(result)["roles"]
+    assert (figures["dagster/row_count"], figures["rows_loaded"]) == (2, 2)

@@ -1,0 +1,179 @@
+"""Any JSON in place of any part of an answer: the right rows or a clear failure, nothing else."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from analytics_assets.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.errors import ResourceError
+from analytics_assets.reading import Reading
+from analytics_assets.rows import BadValue, RowTyper
+from analytics_assets.sandbox import Reply
+from analytics_assets.sandbox.data import Workspace
+from analytics_assets.transport import Envelope
+from analytics_assets_tests.faults import KINDS, everything, inject
+from analytics_assets_tests.harness import Project, materialized, steps_failed
+
+NUMBERS = (
+    st.integers()
+    | st.sampled_from([2**63, -(2**63) - 1, 2**64, 10**30, 0])
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+TEXTS = st.text(max_size=8) | st.sampled_from(
+    ["", "2024-02-30", "2024-01-01T00:00:00Z", "12", "-1", "9" * 25, "\x00", "id", "true"]
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=8,
+)
+_workspace = Workspace(scale=0.02, counts={"audit_events": 10})
+MONTH = date.today().replace(day=1)
+
+
+def real_answer(name: str) -> dict[str, Any]:
+    """Return an answer with three records."""
+    endpoint = BY_NAME[name]
+    rows = _workspace.usage(name, str(MONTH)) if endpoint.monthly else _workspace.records(name)
+    body: dict[str, Any] = {"data": {endpoint.selector.removeprefix("data."): rows[:3]}}
+    if endpoint.paginated:
+        body["data"]["pagination"] = {"current": "MA==", "next": None, "totalEntries": 3}
+    return body
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every part of a JSON value, down to the fields of a record."""
+    found = [path]
+    if len(path) < 4 and isinstance(value, (dict, list)):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, item in items:
+            found += places(item, (*path, key))
+    return found
+
+
+def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """Return a copy of a JSON value with one part replaced."""
+    if not path:
+        return new
+    changed = copy.deepcopy(value)
+    inner = changed
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = new
+    return changed
+
+
+@st.composite
+def answers(draw: st.DrawFn, names: tuple[str, ...]) -> tuple[str, Any]:
+    """Draw an endpoint and an answer of it in which one or two parts are something else."""
+    name = draw(st.sampled_from(names))
+    body = real_answer(name)
+    for _ in range(draw(st.integers(1, 2))):
+        body = put(body, draw(st.sampled_from(places(body))), draw(JSON))
+    if draw(st.booleans()) and isinstance(body, dict):
+        rows = (body.get("data") or {}) if isinstance(body.get("data"), dict) else {}
+        for records in rows.values():
+            if isinstance(records, list) and records and isinstance(records[0], dict):
+                records[0][draw(TEXTS)] = draw(JSON)
+    return name, body
+
+
+ALL = tuple(endpoint.name for endpoint in ENDPOINTS)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(answers(ALL))
+def test_an_answer_is_taken_as_it_is_or_refused(case: tuple[str, Any]) -> None:
+    """Prevents a wrong table, or a failure that nobody foresaw, whatever the API answers."""
+    name, body = case
+    endpoint = BY_NAME[name]
+    with tempfile.TemporaryDirectory() as folder:
+        months = [MONTH] if endpoint.monthly else []
+        reading = Reading(endpoint, {}, Path(folder) / "spool", months=months, redact=False)
+        try:
+            reading.begin_request(reading.chain_names[0])
+            table, _ = reading.accept(Envelope(body, 200, 0.0), reading.chain_names[0])
+        except ResourceError as error:
+            assert str(error)  # noqa: PT017 - either outcome is right
+            return
+        records = body["data"][endpoint.selector.removeprefix("data.")]
+        assert table.num_rows == len(records)
+        for record, row in zip(records, table.to_pylist(), strict=True):
+            for column in endpoint.columns:
+                assert same(column.type, record.get(column.wire), row[column.name])
+            taken = [row[n] for n in row if n not in {c.name for c in endpoint.columns}]
+            unknown = {
+                w: v for w, v in record.items() if w not in {c.wire for c in endpoint.columns}
+            }
+            assert sum(v is not None for v in taken) == sum(v is not None for v in unknown.values())
+
+
+def same(kind: str, wire: Any, stored: Any) -> bool:
+    """Tell whether a value was stored as it was sent."""
+    if wire is None or stored is None:
+        return wire is stored
+    if kind == "json":
+        return bool(json.loads(stored) == wire)
+    if kind == "bigint":
+        return bool(int(wire) == stored) and not isinstance(wire, bool)
+    if kind == "timestamp":
+        return isinstance(wire, (str, int, float)) and not isinstance(wire, bool)
+    return bool(wire == stored) and type(wire) is type(stored)
+
+
+@settings(max_examples=100, deadline=None)
+@given(JSON)
+@example({"a": [10**40, -(2**70), 1.5]})
+def test_free_form_json_is_exact(value: Any) -> None:
+    """Prevents that numbers beyond 64 bits, or odd text, change within a JSON column."""
+    typer = RowTyper(BY_NAME["sources"], {}, redact=False)
+    row = {"id": "a", "settings": {"value": value}}
+    table = typer.table([row])
+    assert json.loads(table["settings"][0].as_py()) == {"value": value}
+
+
+def test_nesting_without_end_is_refused() -> None:
+    """Prevents a crash on a value that is nested deeper than the stack."""
+    value: Any = 1
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(BadValue, match=r"row 0, field 'settings': nested too deeply"):
+        RowTyper(BY_NAME["sources"], {}).table([{"id": "a", "settings": value}])
+
+
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(answers(KINDS))
+@example(
+    ("sources", {"data": {"sources": [{"id": "a", "settings": {"n": 10**30}}], "pagination": {}}})
+)
+@example(("labels", {"data": {"labels": [{"key": "a\x00", "value": "b", "new": 2**63}]}}))
+def test_a_table_is_right_or_untouched(loaded: Project, case: tuple[str, Any]) -> None:
+    """Prevents, through the whole pipeline, a wrong table, a hang or a crash without a message."""
+    name, body = case
+    endpoint = BY_NAME[name]
+    inject(loaded, name, lambda *_: Reply(body=json.dumps(body).encode()), page=0)
+    before = everything(loaded, name)
+    config: dict[str, Any] = {endpoint.group: {"expect_fewer_rows": True}} if endpoint.full_list else {}
+    result = loaded.materialize(name, config=config, api={"retries": 0})
+    if not result.success:
+        assert f"{name} (GET {endpoint.path}): " in steps_failed(result)[endpoint.group]
+        assert everything(loaded, name) == before
+        return
+    assert set(materialized(result)) == {name}
+    records = body["data"][endpoint.selector.removeprefix("data.")]
+    keys = {tuple(record[wire] for wire in endpoint.key) for record in records}
+    if endpoint.full_list:
+        assert len(loaded.rows(name)) == len(keys)

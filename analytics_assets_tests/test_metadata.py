@@ -1,0 +1,203 @@
+"""What the pages of the assets show, before anything has run and after a load."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+from collections.abc import Iterator, Mapping
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from dagster import AssetSpec, MetadataValue, TableMetadataValue
+from PIL import Image
+
+from analytics_assets import endpoints
+from analytics_assets.chart import usage_chart
+from analytics_assets.endpoints import BY_NAME, ENDPOINTS, Endpoint
+from analytics_assets.metadata import MASK, code_reference, preview
+from analytics_assets.sandbox import Options, Sandbox
+from analytics_assets_tests.conftest import SMALL, project_for
+from analytics_assets_tests.harness import ALL_TABLES, Project, steps_failed
+
+LARGEST_CHART = 40_000
+USAGE = [endpoint.name for endpoint in ENDPOINTS if endpoint.monthly]
+Shown = Mapping[str, Mapping[str, MetadataValue[Any]]]
+
+
+@pytest.fixture(scope="module")
+def specs() -> Mapping[str, AssetSpec]:
+    """Return the spec of every asset, with nothing run."""
+    from analytics_assets.definitions import defs
+
+    found = defs.resolve_asset_graph()
+    return {
+        key.to_user_string(): found.get(key).to_asset_spec() for key in found.get_all_asset_keys()
+    }
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """Return a project that is pointed at a small sandbox."""
+    with Sandbox(Options(scale=SMALL)) as sandbox:
+        yield project_for(sandbox, tmp_path_factory.mktemp("metadata"))
+
+
+@pytest.fixture(scope="module")
+def shown(project: Project) -> Shown:
+    """Return the metadata of each materialization of one load."""
+    result = project.materialize()
+    assert steps_failed(result) == {}
+    return {
+        event.asset_key.to_user_string(): event.materialization.metadata
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    }
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+def test_every_asset_explains_itself_before_it_runs(
+    specs: Mapping[str, AssetSpec], endpoint: Endpoint
+) -> None:
+    """Prevents a page that stays empty until the first run, or an asset nobody answers for."""
+    spec = specs[endpoint.name]
+    assert spec.group_name == endpoint.group
+    assert spec.description == endpoint.description
+    assert spec.owners == ["team:data-platform"]
+    assert {"dlt", "duckdb"} <= spec.kinds
+    metadata = spec.metadata
+    assert metadata["dagster/table_name"] == f"analytics.{endpoint.name}"
+    assert metadata["api_docs"] == MetadataValue.url(endpoint.docs)
+    columns = metadata["dagster/column_schema"].columns
+    assert [column.name for column in columns] == [c.name for c in endpoint.table_columns]
+    personal = {column.name for column in columns if "personal_data" in column.tags}
+    assert personal == {column.name for column in endpoint.columns if column.personal}
+    assert ("personal_data" in spec.tags) == bool(personal)
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
+def test_the_code_reference_leads_to_the_row(endpoint: Endpoint) -> None:
+    """Prevents a link that opens the file at some other resource after the next edit."""
+    [reference] = code_reference(endpoint)["dagster/code_references"].code_references
+    assert Path(reference.file_path) == Path(str(endpoints.__file__))
+    lines = Path(reference.file_path).read_text("utf-8").splitlines()
+    assert lines[reference.line_number - 1].strip() == f'name="{endpoint.name}",'
+    assert lines[reference.line_number - 2].strip() == "Endpoint("
+
+
+def test_figures_that_dagster_plots(shown: Shown) -> None:
+    """Prevents figures as text, which Dagster does not plot over time."""
+    assert shown.keys() == ALL_TABLES
+    for name, metadata in shown.items():
+        names = {"dagster/row_count", "rows_loaded", "pages", "seconds", "seconds_waited"}
+        if BY_NAME[name].full_list:
+            names |= {"deleted_rows", "newly_deleted_rows"}
+        for figure in names:
+            assert isinstance(metadata[figure].value, (int, float)), f"{name}: {figure}"
+
+
+def test_previews_show_rows(shown: Shown) -> None:
+    """Prevents an empty preview, or one that is as large as the table."""
+    for name, metadata in shown.items():
+        rows = metadata["preview"]
+        assert isinstance(rows, TableMetadataValue), name
+        assert 0 < len(rows.records) <= 5
+        for record in rows.records:
+            assert all(len(str(value)) <= 60 for value in record.data.values())
+
+
+def cells(shown: Shown, name: str) -> list[dict[str, Any]]:
+    """Return the rows of a preview."""
+    rows = shown[name]["preview"]
+    assert isinstance(rows, TableMetadataValue)
+    return [dict(record.data) for record in rows.records]
+
+
+def test_previews_mask_personal_data_and_secrets(project: Project, shown: Shown) -> None:
+    """Prevents that people or secrets show up in the event log, which everybody may read."""
+    text = json.dumps([cells(shown, name) for name in shown], ensure_ascii=False)
+    emails = [user["email"] for user in project.sandbox.served("users")]
+    for hidden in [*emails, *project.sandbox.workspace.secrets()]:
+        assert hidden not in text
+    for row in cells(shown, "users"):
+        assert row["name"] == row["email"] == MASK
+        assert row["id"] != MASK
+    assert {row["settings"] for row in cells(shown, "sources")} <= {MASK, None}
+    assert {row["write_keys"] for row in cells(shown, "sources")} <= {MASK, None}
+
+
+def test_a_preview_masks_what_is_raw_or_unknown() -> None:
+    """Prevents leaks when redaction is off, and by fields that the API added yesterday."""
+    rows = pa.table(
+        {
+            "id": ["a" * 100],
+            "name": ["Ada"],
+            "permissions": [None],
+            "phone": ["+44 20 7946 0000"],
+            "logins": [3],
+        }
+    )
+    shown = preview(BY_NAME["users"], rows)
+    assert shown
+    assert shown.records[0].data == {
+        "id": "a" * 59 + "\N{HORIZONTAL ELLIPSIS}",
+        "name": MASK,
+        "permissions": None,
+        "phone": MASK,
+        "logins": 3,
+    }
+    assert [column.type for column in shown.schema.columns][-1] == "undeclared"
+    raw = preview(BY_NAME["sources"], pa.table({"id": ["s"], "write_keys": ['["raw"]']}))
+    assert raw
+    assert raw.records[0].data["write_keys"] == MASK
+
+
+def test_no_rows_no_preview() -> None:
+    """Prevents that a load of an empty list fails for want of something to show."""
+    assert preview(BY_NAME["users"], None) is None
+    assert preview(BY_NAME["users"], pa.table({"id": pa.array([], pa.string())})) is None
+
+
+def picture(markdown: str) -> bytes:
+    """Take the PNG out of Markdown."""
+    head, found, rest = markdown.partition("data:image/png;base64,")
+    assert found
+    assert head.startswith("![")
+    assert rest.endswith(")")
+    return base64.b64decode(rest[:-1], validate=True)
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_usage_pages_carry_a_chart(shown: Shown, name: str) -> None:
+    """Prevents a broken image on the page, or one that swells the event log."""
+    png = picture(str(shown[name]["chart"].value))
+    assert len(png) < LARGEST_CHART
+    with Image.open(io.BytesIO(png)) as image:
+        assert image.format == "PNG"
+        assert image.width >= 600
+        assert len(set(image.convert("L").resize((60, 30)).tobytes())) > 5  # something is drawn
+    assert "chart" not in shown["users"]
+
+
+def test_a_chart_takes_any_days() -> None:
+    """Prevents that a gap, a first day or the 31st of a month spoils the page."""
+    today = date(2026, 3, 31)
+    days = [(today - timedelta(days=n), (n, 0)) for n in range(1, 400) if n % 7]
+    for some in (days, days[:1], [(today - timedelta(days=1), (0, 0))]):
+        assert usage_chart("usage", ["daily_a", "daily_b"], some, today)
+    assert usage_chart("usage", ["daily_a"], [(today, (1,))], today) is None
+    assert usage_chart("usage", ["daily_a"], [], today) is None
+
+
+def test_a_chart_is_quick() -> None:
+    """Prevents that the picture takes as long as the load."""
+    today = datetime.now(timezone.utc).date()
+    days = [(today - timedelta(days=n), (n * 31 % 97,)) for n in range(400)]
+    usage_chart("usage", ["daily_a"], days, today)  # the import and the fonts
+    begun = time.process_time()
+    usage_chart("usage", ["daily_a"], days, today)
+    assert time.process_time() - begun < 0.5

@@ -1,0 +1,246 @@
+"""Secrets: no value lands anywhere, whatever the spelling, the place or the failure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analytics_assets.redaction import (
+    fingerprint,
+    looks_like_credential,
+    mask_credentials,
+    mask_secret,
+)
+from analytics_assets.sandbox import Reply
+from analytics_assets_tests.faults import Body, inject, rows_of, run_logged
+from analytics_assets_tests.harness import Project, steps_failed
+
+_SPELLINGS = (
+    "apiKey api-key API_KEY APIKey apikey api.key x-api-key accessToken access_token clientSecret"
+    " secretAccessKey privateKeyPem Authorization passwd password dbpass userPwd passphrase"
+    " writeKeys hashKey signingSecret webhook_secret connectionString credentials sasToken"
+    " encryptionkey jwt sessionCookie"
+)
+SPELLINGS = _SPELLINGS.split()
+_HARMLESS = (
+    "monkey keyboard keyword turkey tokenizer secretary bypass author region name email enabled"
+    " passenger id url description host port database username"
+)
+HARMLESS = _HARMLESS.split()
+
+
+@pytest.mark.parametrize("key", SPELLINGS)
+def test_a_credential_is_known_by_any_spelling(key: str) -> None:
+    """Prevents that a live key is stored because its name is spelled another way."""
+    assert looks_like_credential(key)
+
+
+@pytest.mark.parametrize("key", HARMLESS)
+def test_ordinary_words_are_not_masked(key: str) -> None:
+    """Prevents that settings become useless because everything is masked."""
+    assert not looks_like_credential(key)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+PATHS = st.lists(st.sampled_from(["list", "options", "a", "Settings", "0"]), max_size=6)
+
+
+@given(PATHS, st.sampled_from(SPELLINGS), st.text(st.characters(codec="ascii"), min_size=13))
+def test_a_credential_is_masked_at_any_depth(path: list[str], key: str, secret: str) -> None:
+    """Prevents that a secret survives because it is nested in objects and lists."""
+    value: Any = {key: secret}
+    for step in path:
+        value = [value, 1] if step == "list" else {step: value, "other": "text"}
+    masked = orjson.dumps(mask_credentials(value))
+    assert orjson.dumps(secret)[1:-1] not in masked
+    assert fingerprint(secret).encode() in masked
+
+
+@given(JSON)
+def test_masking_keeps_what_is_harmless(value: Any) -> None:
+    """Prevents that masking alters or loses anything else, or fails on odd JSON."""
+    masked = mask_credentials({"options": value, "token": value})
+    assert set(masked) == {"options", "token"}
+    assert masked["token"] == mask_secret(value)
+    assert mask_credentials(3.5) == 3.5
+
+
+@pytest.mark.parametrize(
+    ("value", "secret"),
+    [
+        ({"headers": [{"key": "Authorization", "value": "s3cr3t-s3cr3t"}]}, "s3cr3t-s3cr3t"),
+        ({"headers": [{"name": "X-Api-Key", "value": "s3cr3t-s3cr3t"}]}, "s3cr3t-s3cr3t"),
+        ({"url": "https://svc:s3cr/3t@h.example.com/v1"}, "s3cr/3t"),
+        ({"url": "https://s3cr3t-s3cr3t@h.example.com/v1"}, "s3cr3t-s3cr3t"),
+        ({"url": "https://h.example.com/v1?a=1&access_token=s3cr3t#x"}, "s3cr3t"),
+        ({"header": "Bearer s3cr3t-s3cr3t"}, "s3cr3t-s3cr3t"),
+        ({"json": '{"client":{"private_key":"s3cr3t"}}'}, "s3cr3t"),
+        ({"file": "-----BEGIN RSA PRIVATE KEY-----\ns3cr3t"}, "s3cr3t"),
+        ({"token": {"a": ["s3cr3t"]}}, "s3cr3t"),
+        ({"pin": 123456}, "123456"),
+        ({"token": 10**30}, "1000000"),
+    ],
+)
+def test_text_that_is_a_credential_itself_is_masked(value: Any, secret: str) -> None:
+    """Prevents that a secret survives in a header pair, a URL, or JSON kept as text."""
+    assert secret not in str(mask_credentials(value))
+
+
+def test_what_is_no_secret_in_a_url_stays() -> None:
+    """Prevents that addresses become unreadable."""
+    for url in ("https://h.example.com:8080/x?email=a@b.c", "https://h/x?page=2", "a@b.c"):
+        assert mask_credentials({"url": url}) == {"url": url}
+
+
+def files_with(needles: Iterable[str], folders: Iterable[Path]) -> list[tuple[str, str]]:
+    """Return every file below ``folders`` that holds one of ``needles``, and which."""
+    found = []
+    raw = [(needle, needle.encode()) for needle in needles]
+    for folder in folders:
+        for path in folder.rglob("*"):
+            if path.is_file():
+                content = path.read_bytes()
+                found += [(str(path), text) for text, data in raw if data in content]
+    return found
+
+
+def needles_of(project: Project) -> set[str]:
+    """Return the token and every secret that the sandbox serves."""
+    workspace = project.sandbox.workspace
+    queries = {r["query"] for r in workspace.records("reverse_etl_models") if r.get("query")}
+    needles = {project.sandbox.token, *workspace.secrets(), *queries}
+    assert len(needles) > 10
+    return needles
+
+
+def columns_with(project: Project, needles: set[str]) -> list[str]:
+    """Return the columns of all tables, dlt's too, that hold one of ``needles``."""
+    tables = project.query("SELECT schema_name, table_name FROM duckdb_tables()")
+    return [
+        f"{schema}.{table}"
+        for schema, table in tables
+        for row in project.query(f'SELECT * FROM "{schema}"."{table}"')
+        if any(needle in str(value) for value in row for needle in needles)
+    ]
+
+
+def test_no_secret_lands_anywhere(start: Callable[..., Project]) -> None:
+    """Prevents leaks into the database, the logs, Dagster's storage and the temporary folder."""
+    project = start()
+    needles = needles_of(project)
+    home = project.folder / "home"
+    home.mkdir()
+    (home / "dagster.yaml").touch()
+    done = project.run("*", DAGSTER_HOME=str(home), RUNTIME__LOG_LEVEL="DEBUG")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert [text for text in needles if text in done.stdout] == []
+    assert files_with(needles, [project.folder]) == []
+    assert columns_with(project, needles) == []
+    assert list((project.folder / "tmp").iterdir()) == []
+    keys = project.query("SELECT write_keys FROM analytics.sources ORDER BY id")
+    raw = {r["id"]: r["writeKeys"] for r in project.sandbox.served("sources")}
+    assert [orjson.loads(k) for (k,) in keys] == [
+        [fingerprint(key) for key in raw[name]] for name in sorted(raw)
+    ]
+
+
+def test_a_killed_run_leaves_no_secret_behind(start: Callable[..., Project]) -> None:
+    """Prevents that the spool of a run that was killed holds secrets in the clear."""
+    project = start()
+    needles = needles_of(project)
+    project.sandbox.intercept = lambda info: (
+        Reply(delay=60) if info.path == "/transformations" else None
+    )
+    run = subprocess.Popen(
+        project.words("group:inventory"),
+        cwd=project.folder,
+        env=project.env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: list((project.folder / "tmp").glob("*/sources.arrows")))
+        wait_for(lambda: project.sandbox.count("/destinations"))
+        time.sleep(0.5)
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    assert list((project.folder / "tmp").glob("*/*.arrows"))
+    assert files_with(needles, [project.folder]) == []
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
+    """Wait until something is the case."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def wrong_secret(name: str, wire: str, value: Any) -> Callable[[Body, Any], Body]:
+    """Put ``value`` into a field of the first record."""
+
+    def fault(body: Body, _: Any) -> Body:
+        rows_of(name, body)[0][wire] = value
+        return body
+
+    return fault
+
+
+LEAK = "s3cr3t-value-nobody-may-see"
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("sources", lambda *_: Reply(200, b'{"data":{"sources":[{"writeKeys":["' + LEAK.encode())),
+        ("reverse_etl_models", wrong_secret("reverse_etl_models", "query", {"sql": LEAK})),
+        ("sources", wrong_secret("sources", "name", {"password": LEAK})),
+        ("sources", wrong_secret("sources", "enabled", f"https://u:{LEAK}@h/")),
+        ("sources", wrong_secret("sources", "newField", {"token": LEAK})),
+        ("sources", wrong_secret("sources", "apiKey", LEAK)),
+        ("sources", wrong_secret("sources", "writeKeys", {"deep": {"er": [LEAK]}})),
+        ("sources", lambda *_: Reply(500, LEAK.encode())),
+    ],
+)
+def test_failures_do_not_show_secrets(loaded: Project, name: str, fault: Any) -> None:
+    """Prevents that an error message, its traceback or the stored event shows the value."""
+    inject(loaded, name, fault, page=0)
+    result, log = run_logged(loaded, name)
+    text = log + str(steps_failed(result)) + "".join(map(repr, result.all_events))
+    assert LEAK not in text
+    assert files_with([LEAK], [loaded.folder]) == []
+
+
+def test_an_api_that_repeats_the_token_does_not_make_it_known(loaded: Project) -> None:
+    """Prevents that the token is logged because an error message of the API quotes it."""
+    body = orjson.dumps({"errors": [{"message": f"bad token {loaded.sandbox.token}"}]})
+    loaded.sandbox.intercept = lambda _: Reply(422, body)
+    result, log = run_logged(loaded, "labels")
+    assert "bad token ***" in steps_failed(result)["identity"]
+    assert loaded.sandbox.token not in log + "".join(map(repr, result.all_events))
+
+
+def test_masking_can_be_turned_off(start: Callable[..., Project]) -> None:
+    """Prevents that the setting has no effect, or that values are altered without it."""
+    project = start()
+    assert project.materialize("sources", api={"redact_secrets": False}).success
+    stored = {row["id"]: row for row in project.rows("sources")}
+    for record in project.sandbox.served("sources"):
+        assert stored[record["id"]]["write_keys"] == record["writeKeys"]
+        assert stored[record["id"]]["settings"] == record.get("settings")
