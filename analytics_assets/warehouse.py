@@ -120,7 +120,9 @@ class WarehouseSettings:
             SettingError: dlt has no destination of that name.
         """
         if self.is_duckdb:
-            return dlt.destinations.duckdb(str(self.duckdb_path.absolute()))
+            # without this a merge whose insert fails has already deleted the rows it replaces
+            path = str(self.duckdb_path.absolute())
+            return dlt.destinations.duckdb(path, supports_transactions=True)
         return _reference(self.destination)
 
     @contextmanager

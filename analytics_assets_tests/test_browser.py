@@ -150,5 +150,3 @@ def picture(page: Page, name: str) -> None:
     if os.environ.get("ANALYTICS_PICTURES"):
         PICTURES.mkdir(exist_ok=True)
         page.screenshot(path=str(PICTURES / name))
-
-

@@ -166,7 +166,9 @@ def test_a_table_is_right_or_untouched(loaded: Project, case: tuple[str, Any]) -
     endpoint = BY_NAME[name]
     inject(loaded, name, lambda *_: Reply(body=json.dumps(body).encode()), page=0)
     before = everything(loaded, name)
-    config: dict[str, Any] = {endpoint.group: {"expect_fewer_rows": True}} if endpoint.full_list else {}
+    config: dict[str, Any] = (
+        {endpoint.group: {"expect_fewer_rows": True}} if endpoint.full_list else {}
+    )
     result = loaded.materialize(name, config=config, api={"retries": 0})
     if not result.success:
         assert f"{name} (GET {endpoint.path}): " in steps_failed(result)[endpoint.group]

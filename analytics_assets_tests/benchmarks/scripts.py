@@ -31,9 +31,7 @@ def periods() -> list[dict[str, str]]:
     """Return the months that the project loads at first: twelve back up to the current one."""
     now = datetime.now(timezone.utc)
     last = now.year * 12 + now.month - 1
-    return [
-        {"period": f"{m // 12}-{m % 12 + 1:02}-01"} for m in range(last - MONTHS, last + 1)
-    ]
+    return [{"period": f"{m // 12}-{m % 12 + 1:02}-01"} for m in range(last - MONTHS, last + 1)]
 
 
 def original(names: Sequence[str]) -> Any:
@@ -80,7 +78,9 @@ def tuned(names: Sequence[str]) -> Any:
                 "primary_key": list(endpoint.column_keys),
                 "write_disposition": "merge",
                 "parallelized": endpoint.monthly,
-                "columns": {c.name: {"name": c.name, "data_type": c.type} for c in endpoint.columns},
+                "columns": {
+                    c.name: {"name": c.name, "data_type": c.type} for c in endpoint.columns
+                },
                 "endpoint": {
                     "path": endpoint.path,
                     "params": params,
@@ -152,7 +152,8 @@ def main(kind: str, database: str, names: Sequence[str]) -> None:
         pipelines_dir=tempfile.mkdtemp(),
     )
     start = time.perf_counter()
-    pipeline.run(source, loader_file_format=None if is_original else "parquet")
+    options: Any = {} if is_original else {"loader_file_format": "parquet"}
+    pipeline.run(source, **options)
     print(time.perf_counter() - start)
 
 
