@@ -111,7 +111,7 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
             "backoff_factor": (0, 60),
             "max_wait": (0, 86400),
             "parallel_requests": (1, 64),
-            "audit_overlap_minutes": (0, 90 * 24 * 60),
+            "audit_overlap_minutes": (1, 90 * 24 * 60),
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)

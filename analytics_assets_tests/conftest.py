@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timezone
@@ -12,6 +13,7 @@ import pytest
 
 from analytics_assets.sandbox import Options, Sandbox
 from analytics_assets_tests.harness import Project, clean_environment
+from analytics_assets_tests.postgres import PostgresProject, postgres_server
 
 if TYPE_CHECKING:
     from analytics_assets_tests.faults import Template
@@ -49,6 +51,13 @@ def loaded(template: Template, tmp_path: Path) -> Iterator[Project]:
         yield project
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Return the address of a real PostgreSQL server."""
+    with postgres_server() as url:
+        yield url
+
+
 @pytest.fixture
 def project(start: Callable[..., Project]) -> Project:
     """Return a project that is pointed at a small sandbox of its own."""
@@ -66,3 +75,13 @@ def project_for(sandbox: Sandbox, folder: Path, **env: str) -> Project:
         **env,
     }
     return Project(sandbox, folder, values)
+
+
+def on_postgres(project: Project, url: str) -> PostgresProject:
+    """Return ``project`` with a dataset of its own on the PostgreSQL server at ``url``."""
+    settings = {
+        "ANALYTICS_DESTINATION": "postgres",
+        "ANALYTICS_DATASET": f"analytics_{uuid.uuid4().hex[:8]}",
+        "DESTINATION__POSTGRES__CREDENTIALS": url,
+    }
+    return PostgresProject(project.sandbox, project.folder, {**project.env, **settings})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from deltalake import DeltaTable
 
 from analytics_assets.endpoints import BY_NAME
+from analytics_assets_tests.conftest import on_postgres
 from analytics_assets_tests.harness import (
     ALL_TABLES,
     Project,
@@ -22,14 +22,6 @@ from analytics_assets_tests.harness import (
     materialized,
     steps_failed,
 )
-from analytics_assets_tests.postgres import PostgresProject, postgres_server
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    """Return the address of a real PostgreSQL server."""
-    with postgres_server() as url:
-        yield url
 
 
 class FilesProject(Project):
@@ -69,12 +61,7 @@ def build(start: Callable[..., Project], postgres: str) -> Build:
     def build_project(kind: str) -> Project:
         project = start()
         if kind == "postgres":
-            settings = {
-                "ANALYTICS_DESTINATION": "postgres",
-                "ANALYTICS_DATASET": f"analytics_{uuid.uuid4().hex[:8]}",
-                "DESTINATION__POSTGRES__CREDENTIALS": postgres,
-            }
-            return PostgresProject(project.sandbox, project.folder, {**project.env, **settings})
+            return on_postgres(project, postgres)
         settings = {
             "ANALYTICS_DESTINATION": "filesystem",
             "DESTINATION__FILESYSTEM__BUCKET_URL": str(project.folder / "lake"),

@@ -212,17 +212,13 @@ def test_default_company_has_the_promised_size(
 def test_pagination_object(company: Sandbox, name: str) -> None:
     """Prevents a loader from relying on keys the service leaves out on some pages."""
     path = RESOURCES[name]["path"]
-    first = data(ask(company, path, pagination_count=2, **period(name)))["pagination"]
+    words: dict[str, Any] = {"pagination_count": 2, **period(name)}
+    first = data(ask(company, path, **words))["pagination"]
     assert isinstance(first["current"], str)
     assert isinstance(first["next"], str)
     assert first.get("previous") is None
     assert ("totalEntries" in first) == (name not in {"roles", "audit_events"})
-    params: dict[str, Any] = {
-        "pagination_count": 2,
-        "pagination_cursor": first["next"],
-        **period(name),
-    }
-    second = data(ask(company, path, **params))["pagination"]
+    second = data(ask(company, path, pagination_cursor=first["next"], **words))["pagination"]
     assert second["current"] == first["next"]
     assert second["previous"] == first["current"]
 
