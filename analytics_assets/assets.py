@@ -197,8 +197,8 @@ def _materialize(
             yield MaterializeResult(
                 asset_key=name,
                 metadata={
-                    **run_metadata(outcome, warehouse),
                     **run.findings.metadata.get(name, {}),
+                    **run_metadata(outcome, warehouse),
                 },
                 check_results=run.findings.results.pop(name, []),
             )
