@@ -17,6 +17,8 @@ from typing import Any, Final, cast
 import dlt
 import pyarrow as pa
 from dlt.common.schema.typing import TColumnSchema, TSchemaContractDict
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.sql_client import SqlClientBase
 from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
@@ -242,7 +244,7 @@ def _load_package(
     for outcome in outcomes:
         name = outcome.endpoint.name
         outcome.load_id = load_id
-        outcome.counts = counts[name]
+        outcome.counts = counts.get(name)
         outcome.newly_deleted = marked.get(name, 0)
         outcome.columns = _columns(pipeline, outcome)
 
@@ -367,8 +369,18 @@ def count_rows(
             deleted = f"count({DELETED_AT})" if BY_NAME[name].full_list else "0"
             table = sql.make_qualified_table_name(name)
             parts.append(f"SELECT '{name}', count(*), {deleted} FROM {table}")
-        rows = sql.execute_sql(" UNION ALL ".join(parts)) or []
+        try:
+            rows = sql.execute_sql(" UNION ALL ".join(parts)) or []
+        except DatabaseUndefinedRelation:  # dropped by hand: let the others be counted
+            rows = [row for part in parts for row in _count_one(sql, part)]
     return {name: TableCounts(int(total), int(deleted)) for name, total, deleted in rows}
+
+
+def _count_one(sql: SqlClientBase[Any], query: str) -> Sequence[Sequence[Any]]:
+    try:
+        return sql.execute_sql(query) or []
+    except DatabaseUndefinedRelation:
+        return []
 
 
 def _count_delta_rows(pipeline: Pipeline, names: Sequence[str]) -> dict[str, TableCounts]:

@@ -154,7 +154,7 @@ class WarehouseSettings:
     def _lock(self, name: str, what: str, pipeline: Pipeline, log: Log) -> Iterator[None]:
         if self.is_duckdb:
             path = self.duckdb_path.absolute()
-            with _file_lock(path.with_name(f"{path.name}.{name}.lock"), what, self, log):
+            with _file_lock(path.with_name(f".{path.name}.{name}.lock"), what, self, log):
                 yield
         elif self.destination == "postgres":
             with _advisory_lock(name, what, pipeline, self, log):

@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -31,15 +32,9 @@ def run_together(project: Project, selections: tuple[str, ...]) -> list[tuple[in
         )
         for select in selections
     ]
-    return [(one.wait(timeout=300), one.communicate()[0]) for one in _drained(running)]
-
-
-def _drained(running: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
-    """Read all output to its end first: a full pipe would stop the process that writes to it."""
-    for one in running:
-        text = one.communicate(timeout=300)[0]
-        one.communicate = lambda *_, _text=text, **__: (_text, None)  # type: ignore[method-assign]
-    return running
+    with ThreadPoolExecutor(len(running)) as pool:  # a full pipe would stop who writes to it
+        outputs = list(pool.map(lambda one: one.communicate(timeout=300)[0], running))
+    return [(one.returncode, text) for one, text in zip(running, outputs, strict=True)]
 
 
 @pytest.mark.parametrize("kind", ["duckdb", "postgres"])
@@ -109,7 +104,7 @@ def open_for_reading(project: Project, seconds: float) -> subprocess.Popen[bytes
 def test_another_run_is_waited_for_no_longer_than_told(project: Project) -> None:
     """Prevents runs that queue up for ever behind one that hangs."""
     assert steps_failed(project.materialize("labels")) == {}
-    lock = project.database.with_name(f"{project.database.name}.analytics.identity.lock")
+    lock = project.database.with_name(f".{project.database.name}.analytics.identity.lock")
     code = f"""
         import filelock, time
         with filelock.FileLock({str(lock)!r}):

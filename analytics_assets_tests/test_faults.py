@@ -499,7 +499,14 @@ def test_a_wait_beyond_the_cap_fails_at_once(loaded: Project) -> None:
     assert loaded.sandbox.count("/labels") == 1
 
 
-@pytest.mark.parametrize("hint", ["header", "body", "reset"])
+@pytest.mark.parametrize(
+    "hint",
+    [
+        "header",
+        pytest.param("body", marks=pytest.mark.heavy),
+        pytest.param("reset", marks=pytest.mark.heavy),
+    ],
+)
 def test_a_limiter_is_never_disturbed(start: Callable[..., Project], hint: str) -> None:
     """Prevents that threads of a run send requests before they may, or give up under a limit."""
     options = Options(

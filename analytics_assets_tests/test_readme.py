@@ -1,0 +1,76 @@
+"""The README's examples, run as they stand there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dagster import DagsterInstance, SensorDefinition, SkipReason, build_sensor_context
+
+from analytics_assets.resources import AnalyticsApi
+from analytics_assets_tests.harness import Project, steps_failed
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    """Return the fenced blocks of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+
+
+def test_the_production_settings_load(tmp_path: Path) -> None:
+    """Prevents a dagster.yaml in the README that Dagster refuses."""
+    [text] = [block for block in blocks("yaml") if "run_retries" in block]
+    settings: dict[str, Any] = yaml.safe_load(text)
+    del settings["storage"]  # needs a package of its own
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    with DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.run_retries_enabled
+        assert instance.get_settings("concurrency")["pools"] == {"default_limit": 1}
+
+
+def test_the_alert_on_failed_checks_alerts(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents an example of an alert that stays silent."""
+    [code] = [block for block in blocks("python") if "failed_checks" in block]
+    names: dict[str, Any] = {}
+    exec(code, names)  # noqa: S102 - the README's own code
+    sensor = names["failed_checks"]
+    assert isinstance(sensor, SensorDefinition)
+    with DagsterInstance.ephemeral() as instance:
+        orphan = {**project.sandbox.served("sources")[0], "metadata": {"id": "gone"}}
+        project.sandbox.workspace.put("sources", orphan)
+        result = project.materialize("sources", "catalog_sources", instance=instance)
+        assert steps_failed(result) == {}
+        project.materialize("sources", instance=instance)
+        capsys.readouterr()
+        answer = sensor(build_sensor_context(instance=instance))
+        assert isinstance(answer, SkipReason)
+    assert "sources, references_hold" in capsys.readouterr().out
+
+
+def test_every_variable_is_in_the_table() -> None:
+    """Prevents settings that nobody can find."""
+    source = "".join(
+        path.read_text("utf-8") for path in (README.parent / "analytics_assets").glob("*.py")
+    )
+    used = set(re.findall(r"ANALYTICS_[A-Z_]+[A-Z]", source)) | {AnalyticsApi().token_variable}
+    listed = README.read_text("utf-8")
+    assert {name for name in used if name not in listed} <= {"ANALYTICS_CRON"}
+
+
+def test_the_reload_example_is_what_dagster_takes(project: Project) -> None:
+    """Prevents an example of run config that no longer fits the op."""
+    [line] = [block for block in blocks("sh") if "--config-json" in block]
+    words = shlex.split(line.replace("\\\n", " "))
+    config = json.loads(words[words.index("--config-json") + 1])["ops"]["usage"]["config"]
+    result = project.materialize("usage_mtu_daily", config={"usage": config})
+    assert steps_failed(result) == {}
+    periods = sorted(str(request.params["period"]) for request in project.sandbox.requests)
+    assert periods == ["2026-01-01", "2026-02-01", "2026-03-01"]
