@@ -48,7 +48,7 @@ def with_daily_figures(endpoint: Endpoint, month: pa.Table) -> pa.Table:
 def _follows(month: pa.Table, endpoint: Endpoint) -> pa.Array:
     """Tell for each row whether the row before it belongs to the same month and source."""
     days = month[endpoint.cursor_column]
-    months = pc.strftime(days, "%Y-%m")
+    months = pc.add(pc.multiply(pc.year(days), 12), pc.month(days))
     same = pc.equal(months, _previous(months))
     for key in endpoint.column_keys:
         if key != endpoint.cursor_column:
@@ -58,6 +58,8 @@ def _follows(month: pa.Table, endpoint: Endpoint) -> pa.Array:
 
 def _earlier(values: pa.ChunkedArray, follows: pa.Array) -> pa.Array:
     """Return for each row the latest count above it in its month and source, 0 without one."""
+    if not values.null_count:
+        return pc.if_else(follows, _previous(values), 0)
     rows = pa.array(range(len(values)), pa.int64())
     nothing = pa.scalar(None, pa.int64())
     begins = pc.fill_null_forward(pc.if_else(follows, nothing, rows))

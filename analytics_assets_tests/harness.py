@@ -190,11 +190,16 @@ class environment:  # noqa: N801 - reads as a verb at the place of use
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
-    """Return an environment without any setting of the project, dlt or Dagster."""
+    """Return an environment without any setting of the project, dlt or Dagster.
+
+    Nor one that keeps Python from caching what it compiles: that would slow each start by seconds.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("ANALYTICS_", "DAGSTER", "DLT_", "DESTINATION", "RUNTIME__"))
+        if not name.startswith(
+            ("ANALYTICS_", "DAGSTER", "DLT_", "DESTINATION", "RUNTIME__", "PYTHONDONTWRITE")
+        )
     }
     root = str(Path(__file__).resolve().parent.parent)
     return {
