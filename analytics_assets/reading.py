@@ -29,8 +29,8 @@ SAME_PAGE_LIMIT: Final = 3
 """So many pages with the same keys in one chain mean that the cursor leads nowhere."""
 EMPTY_PAGE_LIMIT: Final = 3
 """So many empty pages in a row that still promise more mean the same."""
-TABLE_ROWS: Final = 50_000
-"""Rows per table handed to the loader: large enough to be quick, small enough for memory."""
+TABLE_BYTES: Final = 8 * 1024**2
+"""Size of the tables handed to the loader: large enough to be quick, small enough for memory."""
 MOVES_PER_PAGE: Final = 5
 """Rows that may be missed per page while a list changes under the reader's feet."""
 PREVIEW_ROWS: Final = 5
@@ -184,7 +184,7 @@ class Reading:
             self.kept_rows = len(last)
 
     def tables(self) -> Iterator[pa.Table]:
-        """Yield what was kept, with one schema, in tables of about ``TABLE_ROWS`` rows.
+        """Yield what was kept, with one schema, in tables of about ``TABLE_BYTES``.
 
         Of rows with the same key the last one comes, as loaders may pick any.
         At least one table comes, an empty one if need be, so that the destination's table and its
@@ -194,8 +194,8 @@ class Reading:
         size = 0
         for table in self._unique_tables():
             batch.append(table)
-            size += table.num_rows
-            if size >= TABLE_ROWS:
+            size += table.nbytes
+            if size >= TABLE_BYTES:
                 yield self._uniform(batch)
                 batch, size = [], 0
         if batch:
