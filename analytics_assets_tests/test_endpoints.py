@@ -47,7 +47,7 @@ MASKED_BY_KEY = {"settings"}
 # Names that the load itself adds to a table.
 RESERVED = {"deleted_at", "_dlt_id", "_dlt_load_id"}
 # The half that is usable by itself, without an orchestrator.
-DLT_HALF = ("endpoints", "api")
+DLT_HALF = ("endpoints", "api", "load", "tables", "audit")
 
 every_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda e: e.name)
 
