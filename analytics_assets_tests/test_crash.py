@@ -24,8 +24,6 @@ from analytics_assets_tests.conftest import project_for
 from analytics_assets_tests.harness import Project, assert_same, expected_rows, steps_failed
 from analytics_assets_tests.timetravel import USAGE, assert_usage
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-
 SELECT = "group:usage,audit_events"
 OPTIONS = Options(counts={"sources": 3, "audit_events": 40})
 HOOK = Path(__file__).parent / "crashing"
