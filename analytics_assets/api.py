@@ -84,15 +84,11 @@ def read(settings: ApiSettings, readings: Sequence[Reading], log: Log) -> None:
     Raises:
         TokenRejected: the API refused every one of them.
     """
-    session = ReadingSession(settings, log, readings)
-    source = api_source(settings, [r.endpoint for r in readings], session, readings)
-    try:
+    with ReadingSession(settings, log, readings) as session:
+        source = api_source(settings, [r.endpoint for r in readings], session, readings)
         with _aborted_by_signals(session):
             for _ in source:
                 pass  # the last step of each pipe keeps the tables
-    finally:
-        session.stop.set()
-        session.close()
     for reading in readings:
         reading.finish()
     _raise_if_refused(settings, readings, log)
@@ -270,16 +266,14 @@ def _raise_if_refused(settings: ApiSettings, readings: Sequence[Reading], log: L
 
 def _token_works(settings: ApiSettings, log: Log) -> bool:
     """Ask for the workspace itself, which every token may see (WorkspacesApi.md)."""
-    session = ApiSession(settings, log)
     request = requests.Request(
         "GET", f"{settings.base_url}/", headers={"Authorization": f"Bearer {settings.token}"}
     )
-    try:
-        session.fetch(session.prepare_request(request))
-    except ResourceError:
-        return False
-    finally:
-        session.close()
+    with ApiSession(settings, log) as session:
+        try:
+            session.fetch(session.prepare_request(request))
+        except ResourceError:
+            return False
     return True
 
 

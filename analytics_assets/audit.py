@@ -26,7 +26,7 @@ from analytics_assets.endpoints import BY_NAME, ENDPOINTS, Endpoint
 from analytics_assets.errors import AnalyticsError, ResourceError, SettingError
 from analytics_assets.reading import Reading
 from analytics_assets.settings import ApiSettings, Log
-from analytics_assets.transport import ApiSession, api_session
+from analytics_assets.transport import ApiSession
 
 AUDIT_EVENTS: Final = BY_NAME["audit_events"]
 MIN_OVERLAP: Final = timedelta(minutes=1)
@@ -168,7 +168,7 @@ def _read(settings: ApiSettings, start: datetime, log: Log) -> tuple[list[Event]
     events: list[Event] = []
     page: str | None = None
     deadline = time.monotonic() + PAGING_SECONDS
-    with api_session(settings, log) as session:
+    with ApiSession(settings, log) as session:
         while True:
             reading.begin_request("")
             answer = session.fetch(_request(session, settings, start, page))

@@ -25,12 +25,10 @@ from dagster import (
     MetadataValue,
     TableRecord,
 )
-from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.chart import usage_chart
 from analytics_assets.endpoints import BY_NAME, Endpoint, Reference
-from analytics_assets.errors import AnalyticsError
 from analytics_assets.settings import Log
 from analytics_assets.tables import Tables, daily_figures, sql_list, utc_day
 from analytics_assets.warehouse import WarehouseSettings, new_pipeline
@@ -462,20 +460,6 @@ def check_specs(endpoint: Endpoint) -> list[AssetCheckSpec]:
     ]
 
 
-def evaluate(
-    tables: Tables, endpoint: Endpoint, names: Collection[str], past: Past
-) -> Iterator[AssetCheckResult]:
-    """Run the checks ``names`` of the asset of ``endpoint`` on its table.
-
-    Args:
-        tables: the dataset, open.
-        endpoint: whose table to check.
-        names: names of checks, from :func:`check_specs`.
-        past: what the latest materialization recorded.
-    """
-    yield from Examination(tables, endpoint, past).results(names)
-
-
 @dataclass
 class Findings:
     """What a look at the tables brought.
@@ -550,13 +534,9 @@ def evaluate_alone(
     """
     with tempfile.TemporaryDirectory(prefix="analytics_assets_") as folder:
         pipeline = new_pipeline(group, warehouse, folder)
+        warehouse.check_reachable(pipeline)
         with warehouse.open(pipeline, log):
-            try:
-                pipeline.sync_destination()
-            except PipelineStepFailed as error:
-                raise AnalyticsError(
-                    f"The destination {warehouse.destination!r} cannot be reached: {error}"
-                ) from None
+            warehouse.restore(pipeline)
             findings = look(pipeline, warehouse, (), selected, past, log)
     return [result for results in findings.results.values() for result in results]
 

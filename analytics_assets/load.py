@@ -25,7 +25,7 @@ from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.api import not_available, read
 from analytics_assets.endpoints import BY_NAME, DELETED_AT, Column, ColumnType, Endpoint
-from analytics_assets.errors import AnalyticsError, ResourceError
+from analytics_assets.errors import AnalyticsError, ResourceError, root_message
 from analytics_assets.months import (
     Loaded,
     after_load,
@@ -130,13 +130,7 @@ def _restore(
 ) -> Mapping[str, TableCounts]:
     """Bring state and schema back from the destination; count what full lists hold now."""
     with warehouse.open(pipeline, log):
-        try:
-            pipeline.sync_destination()
-        except PipelineStepFailed as error:
-            raise AnalyticsError(
-                f"The destination {warehouse.destination!r} cannot be reached:"
-                f" {_root_message(error)}"
-            ) from None
+        warehouse.restore(pipeline)
         full_lists = [e.name for e in endpoints if e.full_list and _stored_types(pipeline, e)]
         return count_rows(pipeline, warehouse, full_lists)
 
@@ -183,7 +177,7 @@ def _judge(reading: Reading, before: Mapping[str, TableCounts], options: LoadOpt
         return outcome
     held = before.get(endpoint.name)
     live = held.rows - held.deleted if held else 0
-    now = reading.distinct_keys() if live else 0
+    now = reading.kept_rows  # a row for each key
     if live and not options.expect_fewer_rows and (now == 0 or now * 2 < live):
         outcome.failure = ResourceError(
             f"the list has {now} rows where {live} were before, so nothing was loaded or marked"
@@ -403,15 +397,8 @@ def _columns(pipeline: Pipeline, outcome: Outcome) -> Sequence[Column]:
 
 def _load_failure(error: PipelineStepFailed) -> ResourceError:
     return ResourceError(
-        f"the destination did not take its rows: {_root_message(error)}; the table stays as it was"
+        f"the destination did not take its rows: {root_message(error)}; the table stays as it was"
     )
-
-
-def _root_message(error: BaseException) -> str:
-    """Return the innermost message, which is the destination's own, on one line."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return " ".join(str(error).split())[:300]
 
 
 class _KnownWarning(logging.Filter):

@@ -201,10 +201,6 @@ class Reading:
         if batch:
             yield self._uniform(batch)
 
-    def distinct_keys(self) -> int:
-        """Count the rows that differ in their key, once the reading is finished."""
-        return self.kept_rows
-
     def _unique_tables(self) -> Iterator[pa.Table]:
         first = 0
         for table in self._stored_tables():

@@ -12,8 +12,7 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
@@ -158,6 +157,11 @@ class ApiSession(requests.Session):
         self._adapter = adapter
         self.mount("http://", adapter)
         self.mount("https://", adapter)
+
+    def close(self) -> None:
+        """Wake the threads that wait, and close the connections."""
+        self.stop.set()
+        super().close()
 
     def abort(self) -> None:
         """End all waiting at once, for a limit, a retry or an answer; safe in a signal handler."""
@@ -425,14 +429,3 @@ def _replace_count(url: str, count: int) -> str:
         for name, value in parse_qsl(parts.query, keep_blank_values=True)
     ]
     return urlunsplit(parts._replace(query=urlencode(query)))
-
-
-@contextmanager
-def api_session(settings: ApiSettings, log: Log) -> Iterator[ApiSession]:
-    """Open a session; on leaving, wake its waiting threads and close its connections."""
-    session = ApiSession(settings, log)
-    try:
-        yield session
-    finally:
-        session.stop.set()
-        session.close()

@@ -23,9 +23,15 @@ import filelock
 from dlt.common.configuration.exceptions import ConfigFieldMissingException
 from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import UnknownDestinationModule
+from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
-from analytics_assets.errors import DestinationBusy, SettingError
+from analytics_assets.errors import (
+    AnalyticsError,
+    DestinationBusy,
+    SettingError,
+    root_message,
+)
 from analytics_assets.settings import Log
 
 POLL_SECONDS: Final = 0.2
@@ -125,6 +131,28 @@ class WarehouseSettings:
             return dlt.destinations.duckdb(path, supports_transactions=True)
         return _reference(self.destination)
 
+    def check_reachable(self, pipeline: Pipeline) -> None:
+        """Refuse a destination that lacks credentials or does not answer.
+
+        Raises:
+            SettingError: one sentence that names the destination and what to set.
+        """
+        if not self.is_duckdb:  # a file: opening it tells
+            _check_credentials(self.destination, pipeline)
+
+    def restore(self, pipeline: Pipeline) -> None:
+        """Bring state and schema back from the destination, which the caller has open.
+
+        Raises:
+            AnalyticsError: that failed; the text holds the destination's own reason.
+        """
+        try:
+            pipeline.sync_destination()
+        except PipelineStepFailed as error:
+            raise AnalyticsError(
+                f"The destination {self.destination!r} cannot be reached: {root_message(error)}"
+            ) from None
+
     @contextmanager
     def exclusive(self, group: str, pipeline: Pipeline, log: Log) -> Iterator[None]:
         """Hold off other runs of the same group into the same dataset.
@@ -133,7 +161,7 @@ class WarehouseSettings:
             SettingError: the destination's credentials are missing or it cannot be reached.
             DestinationBusy: another run did not end in time.
         """
-        _check_credentials(self.destination, pipeline)
+        self.check_reachable(pipeline)
         with self._lock(f"{self.dataset}.{group}", f"the {group} group", pipeline, log):
             yield
 
@@ -278,8 +306,6 @@ def _local_folder(destination: str, pipeline: Pipeline) -> Path | None:
 
 def _check_credentials(destination: str, pipeline: Pipeline) -> None:
     """Refuse a destination that lacks credentials or does not answer, in one sentence."""
-    if destination == "duckdb":
-        return
     try:
         with pipeline.destination_client():
             pass

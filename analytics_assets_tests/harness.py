@@ -22,6 +22,7 @@ from dagster import (
     RunConfig,
     define_asset_job,
 )
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from analytics_assets.endpoints import BY_NAME, ENDPOINTS, Endpoint
 from analytics_assets.sandbox import Sandbox
@@ -106,13 +107,15 @@ class Project:
             for part in parts[1:]:
                 selection = selection | part
         job = define_asset_job("under_test", selection=selection)
-        resolved = type(defs)(
-            assets=defs.assets,
-            asset_checks=defs.asset_checks,
-            resources=defs.resources,
-            executor=defs.executor,
-            jobs=[job],
-        ).resolve_job_def("under_test")
+        # instances of other tests that end out of order leave a dead one behind as the current one
+        with set_defs_state_storage(None):
+            resolved = type(defs)(
+                assets=defs.assets,
+                asset_checks=defs.asset_checks,
+                resources=defs.resources,
+                executor=defs.executor,
+                jobs=[job],
+            ).resolve_job_def("under_test")
         run_config = RunConfig(
             ops={group: {"config": dict(values)} for group, values in (config or {}).items()},
             resources={
