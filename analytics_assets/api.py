@@ -28,7 +28,6 @@ from dlt.sources.helpers.rest_client.paginators import (
 from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import EndpointResource, RESTAPIConfig
 
-from analytics_assets.daily import with_daily_figures
 from analytics_assets.endpoints import Endpoint
 from analytics_assets.errors import AnalyticsError, ResourceError, TokenRejected
 from analytics_assets.reading import Progress, Reading
@@ -150,6 +149,7 @@ def api_source(
     )
     source = rest_api_source(config, name=endpoints[0].group)
     dlt.config["extract.workers"] = settings.parallel_requests
+    dlt.config["extract.futures_poll_interval"] = 0.002
     for endpoint in endpoints:
         if not endpoint.monthly:
             source.resources[endpoint.name].parallelize()
@@ -229,8 +229,7 @@ def _keeper(reading: Reading) -> Any:
             return
         try:
             if reading.endpoint.monthly:
-                month = pa.concat_tables(tables, promote_options="default")
-                tables = [with_daily_figures(reading.endpoint, month)]
+                tables = [pa.concat_tables(tables, promote_options="default")]
             reading.keep(tables)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
             reading.fail(ResourceError(f"its rows could not be kept: {error}"))

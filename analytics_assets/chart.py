@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import io
+import threading
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -24,6 +26,21 @@ WIDTH, HEIGHT, DPI = 7.2, 2.6, 100
 THIS_DAY, MONTH_BEFORE = "#4f43dd", "#c3c6d4"
 COLORS: Final = 16
 """So many colours are enough for two lines and grey text, and make the file a third as large."""
+
+
+def import_ahead() -> threading.Thread:
+    """Import what draws in a thread of its own: it takes a while, best spent waiting for the API.
+
+    pyplot is left out, as its global state is not safe in a server's threads.
+    """
+    thread = threading.Thread(target=_import_libraries, name="import matplotlib")
+    thread.start()
+    return thread
+
+
+def _import_libraries() -> None:
+    for name in ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image"):
+        importlib.import_module(name)
 
 
 def usage_chart(
@@ -52,8 +69,7 @@ def usage_chart(
 def _png(
     title: str, columns: Sequence[str], shown: Days, figures: Mapping[date, Sequence[int]]
 ) -> bytes:
-    # matplotlib takes half a second to import, which nobody should wait for who draws nothing;
-    # pyplot is left out, as its global state is not safe in a server's threads.
+    # matplotlib takes half a second to import, which nobody should wait for who draws nothing
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from PIL import Image

@@ -10,12 +10,6 @@ import pyarrow.compute as pc
 from analytics_assets.endpoints import Endpoint
 
 
-def one_row_per_key(table: pa.Table, keys: Sequence[str]) -> pa.Table:
-    """Keep the row that came last of those with the same key; the order stays."""
-    last = last_rows(table.select(list(keys)))
-    return table if len(last) == table.num_rows else table.take(last)
-
-
 def last_rows(keys: pa.Table) -> pa.Array:
     """Return, in order, the number of the row that came last of those with the same key."""
     names = keys.column_names
@@ -27,6 +21,8 @@ def last_rows(keys: pa.Table) -> pa.Array:
 def with_daily_figures(endpoint: Endpoint, month: pa.Table) -> pa.Table:
     """Return one month of usage, sorted by key, with each counter's figure for the day itself.
 
+    The month has one row for each key.
+
     The figure is the difference to the latest earlier day of the same month (and source) that the
     API serves, and the counter itself on the first of them. So the figures of a month add up to
     its last counter even when a day is missing, or its counter null: the day after the gap then
@@ -34,7 +30,6 @@ def with_daily_figures(endpoint: Endpoint, month: pa.Table) -> pa.Table:
     """
     if not month.num_rows:
         return _append(endpoint, month, [month[c.name] for c in endpoint.counters])
-    month = one_row_per_key(month, endpoint.column_keys)
     order = pc.sort_indices(month, sort_keys=[(key, "ascending") for key in endpoint.column_keys])
     month = month.take(order).combine_chunks()
     follows = _follows(month, endpoint)

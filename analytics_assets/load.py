@@ -118,6 +118,7 @@ def load_group(
                 readings.append(Reading(endpoint, stored, spool, months=months, redact=api.redact))
             read(api, readings, log)
             outcomes = [_judge(reading, before, options) for reading in readings]
+            pa.default_memory_pool().release_unused()  # what the pages took
             _load(pipeline, outcomes, group, api, warehouse, Path(folder), log)
             if then:
                 with warehouse.open(pipeline, log):
@@ -229,6 +230,7 @@ def _load_package(
     source = table_source(outcomes, api, warehouse)
     pipeline.extract(source, loader_file_format=_file_format(pipeline))
     pipeline.normalize()
+    pa.default_memory_pool().release_unused()  # the database is going to need it
     with warehouse.open(pipeline, log):
         info = pipeline.load()
         info.raise_on_failed_jobs()

@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.daily import last_rows
+from analytics_assets.daily import last_rows, with_daily_figures
 from analytics_assets.endpoints import ColumnType, Endpoint
 from analytics_assets.errors import AnalyticsError, ResourceError
 from analytics_assets.rows import ARROW_TYPES, BadValue, RowTyper
@@ -153,7 +154,7 @@ class Reading:
         return table, cursor
 
     def keep(self, tables: Sequence[pa.Table]) -> None:
-        """Write typed pages to the spool; of a month of usage, all pages at once."""
+        """Write typed pages to the spool; a month of usage is one table."""
         with self._spool.open("ab") as file:
             for table in tables:
                 self.kept_rows += table.num_rows
@@ -161,8 +162,6 @@ class Reading:
                 if self.endpoint.cursor_column and table.num_rows:
                     newest = pc.max(table[self.endpoint.cursor_column]).as_py()
                     self.newest = max(filter(None, (self.newest, newest)), default=None)
-                if self.preview is None or self.preview.num_rows == 0:
-                    self.preview = table.slice(0, PREVIEW_ROWS)
                 with pa.ipc.new_stream(file, table.schema) as writer:
                     writer.write_table(table)
 
@@ -176,12 +175,16 @@ class Reading:
 
     def _find_repeats(self) -> None:
         """Note the rows that came last of their key: a list may move while it is read."""
-        if not self._keys:
-            return
-        last = last_rows(pa.concat_tables(self._keys))
-        if len(last) < self.kept_rows:
-            self._last_rows = last
-            self.kept_rows = len(last)
+        last: list[pa.Array] = []
+        first = 0
+        day = self.endpoint.cursor_column if self.endpoint.monthly else None
+        for keys in _apart(self._keys, day):
+            last.append(pc.add(last_rows(keys), first))
+            first += keys.num_rows
+        self._keys.clear()
+        if sum(map(len, last)) < self.kept_rows:
+            self._last_rows = pa.concat_arrays(last)
+            self.kept_rows = len(self._last_rows)
 
     def tables(self) -> Iterator[pa.Table]:
         """Yield what was kept, with one schema, in tables of about ``TABLE_BYTES``.
@@ -192,7 +195,10 @@ class Reading:
         """
         batch: list[pa.Table] = []
         size = 0
-        for table in self._unique_tables():
+        self.preview = None
+        for table in self._finished_tables():
+            if self.preview is None and table.num_rows:
+                self.preview = table.take([*range(min(PREVIEW_ROWS, table.num_rows))])
             batch.append(table)
             size += table.nbytes
             if size >= TABLE_BYTES:
@@ -200,6 +206,10 @@ class Reading:
                 batch, size = [], 0
         if batch:
             yield self._uniform(batch)
+
+    def _finished_tables(self) -> Iterator[pa.Table]:
+        for table in self._unique_tables():
+            yield with_daily_figures(self.endpoint, table) if self.endpoint.monthly else table
 
     def _unique_tables(self) -> Iterator[pa.Table]:
         first = 0
@@ -221,22 +231,46 @@ class Reading:
                     yield stream.read_all()
 
     def _uniform(self, tables: Sequence[pa.Table]) -> pa.Table:
-        """Give all tables the columns and types that were settled in the course of the reading."""
-        extra = {name: ARROW_TYPES[kind] for name, kind in self.undeclared.items()}
-        uniform = []
-        for table in tables:
-            for name, kind in extra.items():
-                if name not in table.column_names:
-                    table = table.append_column(name, pa.nulls(table.num_rows, kind))  # noqa: PLW2901
-                elif table.schema.field(name).type != kind:
-                    index = table.column_names.index(name)
-                    table = table.set_column(index, name, table[name].cast(kind))  # noqa: PLW2901
-            uniform.append(table.select(tables[0].column_names if not extra else _order(table)))
-        return pa.concat_tables(uniform)
+        """Give all tables the columns and types that were settled in the course of the reading.
+
+        In the order of the destination's table and with its empty columns, or else dlt writes every
+        file once more.
+        """
+        keys = self.endpoint.column_keys
+        schema = pa.schema(
+            pa.field(name, ARROW_TYPES[kind], nullable=name not in keys)
+            for name, kind in (
+                *((column.name, column.type) for column in self.endpoint.table_columns),
+                *self.undeclared.items(),
+            )
+        )
+        return pa.concat_tables(_with_schema(table, schema) for table in tables)
 
 
-def _order(table: pa.Table) -> list[str]:
-    return sorted(table.column_names)
+def _apart(tables: Sequence[pa.Table], day: str | None) -> Sequence[pa.Table]:
+    """Join tables of keys, except months of usage that share no day, hence no key.
+
+    To look for repeats in one after the other takes a fraction of the memory.
+    """
+    if day is None:
+        return [pa.concat_tables(tables)] if tables else []
+    spans = sorted(
+        tuple(pc.min_max(table[day]).as_py().values()) for table in tables if table.num_rows
+    )
+    if all(before[1] < after[0] for before, after in pairwise(spans)):
+        return tables
+    return [pa.concat_tables(tables)]
+
+
+def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    present = set(table.column_names)
+    columns = [
+        table[field.name].cast(field.type)
+        if field.name in present
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _unpack(endpoint: Endpoint, body: Any) -> tuple[list[Any], dict[str, Any] | None]:
@@ -307,12 +341,18 @@ def _check_progress(chain: Chain, keys: pa.Table) -> None:
             )
         return
     chain.empty_pages = 0
-    mark = hash(tuple(tuple(column.to_pylist()) for column in keys.columns))
+    mark = hash(tuple(_content(column) for column in keys.columns))
     chain.page_keys[mark] += 1
     if chain.page_keys[mark] >= SAME_PAGE_LIMIT:
         raise ResourceError(
             "the same page comes again and again; the list would never end", status=200
         )
+
+
+def _content(column: pa.ChunkedArray) -> tuple[bytes, ...]:
+    """Return the values of a column as bytes; much quicker than as Python objects."""
+    chunk = column.combine_chunks()
+    return tuple(buffer.to_pybytes() for buffer in chunk.buffers() if buffer is not None)
 
 
 def _shortages(chains: Mapping[str, Chain]) -> list[str]:

@@ -55,7 +55,7 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
     max_wait: float = Field(
         default=300.0, description="Longest wait for a rate limit, in seconds; beyond it, fail."
     )
-    parallel_requests: int = Field(default=8, description="Requests under way at the same time.")
+    parallel_requests: int = Field(default=16, description="Requests under way at the same time.")
     redact_secrets: bool = Field(
         default=True, description="Store a fingerprint in place of each secret value."
     )

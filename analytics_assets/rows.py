@@ -38,11 +38,16 @@ ARROW_TYPES: Final[Mapping[ColumnType, pa.DataType]] = {
     "json": pa.string(),
 }
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+_DIGITS: Final = "^-?[0-9]+$"
+"""Whole numbers that Arrow reads like Python does; it reads hexadecimal ones too."""
 _ISO_8601 = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d+))?)?)?\s*(Z|[+-]\d\d:?\d\d)?",
     re.IGNORECASE,
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_FIRST_SECOND: Final = -62_135_596_800
+_LAST_SECOND: Final = 253_402_300_799
+"""The years 1 to 9999, which Python and databases can show."""
 _naming = NamingConvention()
 column_name = lru_cache(maxsize=4096)(_naming.normalize_identifier)
 
@@ -146,7 +151,7 @@ class RowTyper:
     def _array(self, column: Column, rows: Sequence[Record], first_row: int) -> pa.Array:
         values = [row.get(column.wire) for row in rows]
         try:
-            if self._redact:
+            if self._redact and (column.secret or column.credentials):
                 values = [_redacted(column, value) for value in values]
             array = _CONVERTERS[column.type](values)
         except (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError):
@@ -206,6 +211,10 @@ def _double(values: Sequence[Any]) -> pa.Array:
 
 def _bigint(values: Sequence[Any]) -> pa.Array:
     """Whole numbers, as JSON numbers or as decimal digits in text; never by way of a float."""
+    if set(map(type, values)) <= {str, type(None)}:  # as the API writes counters
+        texts = pa.array(values, pa.string())
+        if pc.all(pc.match_substring_regex(texts, _DIGITS)).as_py() is not False:
+            return pc.cast(texts, pa.int64())
     return pa.array([None if value is None else _whole(value) for value in values], pa.int64())
 
 
@@ -221,11 +230,21 @@ def _whole(value: Any) -> int:
 
 def _timestamp(values: Sequence[Any]) -> pa.Array:
     """ISO-8601 text (UTC where no zone is given) or unix seconds, as microseconds in UTC."""
+    if set(map(type, values)) <= {int, type(None)}:
+        return _unix_seconds(values)
     try:
         return pc.cast(pa.array(values, pa.string()), ARROW_TYPES["timestamp"])
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         moments = [None if value is None else parse_timestamp(value) for value in values]
         return pa.array(moments, ARROW_TYPES["timestamp"])
+
+
+def _unix_seconds(values: Sequence[int | None]) -> pa.Array:
+    seconds = pa.array(values, pa.int64())
+    first, last = pc.min_max(seconds).as_py().values()
+    if first is not None and (first < _FIRST_SECOND or last > _LAST_SECOND):
+        raise BadValue
+    return seconds.cast(pa.timestamp("s", "UTC")).cast(ARROW_TYPES["timestamp"])
 
 
 def parse_timestamp(value: Any) -> datetime:

@@ -46,7 +46,7 @@ class ApiSettings:
     retries: int = 3
     backoff_factor: float = 2.0
     max_wait: float = 300.0
-    parallel_requests: int = 8
+    parallel_requests: int = 16
     redact: bool = True
     overlap_minutes: float = 15.0
 

@@ -296,7 +296,8 @@ class ApiSession(requests.Session):
         raise ResourceError(text, status=status, passing=status in RETRY_STATUS)
 
 
-_LONG_NUMBER = re.compile(rb"[0-9]{20}")
+_LONG_NUMBER: Final = b"0" * 20
+_DIGITS_AS_ZERO: Final = bytes.maketrans(b"123456789", b"0" * 9)
 _RETRY_EXCEPTIONS = (
     _BadBody,
     requests.exceptions.ConnectionError,
@@ -383,7 +384,7 @@ def _parse(response: requests.Response) -> Any:
     content = response.content
     try:
         body = orjson.loads(content)
-        return json.loads(content) if _LONG_NUMBER.search(content) else body
+        return json.loads(content) if _LONG_NUMBER in content.translate(_DIGITS_AS_ZERO) else body
     except ValueError as error:
         raise _BadBody(str(error)) from None  # the message tells the place, not the content
     except RecursionError:

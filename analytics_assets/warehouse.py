@@ -9,6 +9,7 @@ PostgreSQL advisory locks; for other servers a Dagster pool has to do (see the R
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import time
 import zlib
@@ -20,9 +21,11 @@ from typing import Any, Final
 
 import dlt
 import filelock
+from dlt.common.configuration import resolve_configuration
 from dlt.common.configuration.exceptions import ConfigFieldMissingException
 from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import UnknownDestinationModule
+from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
@@ -40,6 +43,8 @@ _DATASET: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 """Names that dlt leaves as they are: it would shorten ``a__b`` and lengthen ``a_``."""
 DUCKDB_MEMORY: Final = "160MB"
 """What a merge may use before DuckDB goes on on disk; its default is 80% of the machine."""
+DUCKDB_THREADS: Final = 4
+"""Each thread needs some of that memory, so there are no more on a machine with more cores."""
 
 
 @dataclass(frozen=True)
@@ -126,9 +131,11 @@ class WarehouseSettings:
             SettingError: dlt has no destination of that name.
         """
         if self.is_duckdb:
-            # without this a merge whose insert fails has already deleted the rows it replaces
-            path = str(self.duckdb_path.absolute())
-            return dlt.destinations.duckdb(path, supports_transactions=True)
+            return dlt.destinations.duckdb(
+                _duckdb_credentials(self.duckdb_path.absolute()),
+                # without this a merge whose insert fails has already deleted the rows it replaces
+                supports_transactions=True,
+            )
         return _reference(self.destination)
 
     def check_reachable(self, pipeline: Pipeline) -> None:
@@ -205,7 +212,8 @@ class WarehouseSettings:
         while True:
             try:
                 connection = duckdb.connect(str(self.duckdb_path.absolute()))
-                connection.execute(f"SET memory_limit = '{DUCKDB_MEMORY}'")
+                threads = min(DUCKDB_THREADS, os.cpu_count() or 1)
+                connection.execute(f"SET memory_limit = '{DUCKDB_MEMORY}'; SET threads = {threads}")
                 return connection
             except duckdb.IOException as error:
                 if "lock" not in str(error).lower():
@@ -291,6 +299,15 @@ def _advisory_lock(
 
 def _first_value(rows: Any) -> Any:
     return rows[0][0] if rows else None
+
+
+def _duckdb_credentials(path: Path) -> DuckDbCredentials:
+    """Resolve the credentials once: dlt asks for them some fifty times in a load."""
+    return resolve_configuration(
+        DuckDbCredentials(),
+        sections=("destination", "duckdb", "credentials"),
+        explicit_value=str(path),
+    )
 
 
 def _local_folder(destination: str, pipeline: Pipeline) -> Path | None:

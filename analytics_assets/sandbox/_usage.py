@@ -23,7 +23,7 @@ _WEEKDAYS = (1.05, 1.1, 1.12, 1.08, 1.0, 0.72, 0.66)
 _BUSIEST_CALLS_PER_DAY = 650_000
 _ANCHOR_YEAR = 2020
 _CACHED_ROWS = 150_000
-_CACHED_MONTHS = 12
+_CACHED_MONTHS = 20  # more than clients ask for at once, or each page costs a whole month
 
 PER_SOURCE = frozenset({"usage_api_calls_sources_daily", "usage_mtu_sources_daily"})
 """Usage lists with one row per source and day; the others have one row per day."""

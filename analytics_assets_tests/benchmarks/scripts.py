@@ -24,7 +24,7 @@ from dlt.sources.rest_api import rest_api_source
 from analytics_assets.endpoints import BY_NAME, Column, Endpoint
 
 MONTHS = 12
-WORKERS = 8
+WORKERS = 16
 
 
 def periods() -> list[dict[str, str]]:
