@@ -133,7 +133,12 @@ def _restore(
     with warehouse.open(pipeline, log):
         warehouse.restore(pipeline)
         full_lists = [e.name for e in endpoints if e.full_list and _stored_types(pipeline, e)]
-        return count_rows(pipeline, warehouse, full_lists)
+        if not full_lists:
+            return {}
+        if warehouse.table_format == "delta":
+            return _count_delta_rows(pipeline, full_lists)
+        with pipeline.sql_client() as sql:
+            return _count_rows(sql, full_lists)
 
 
 def _stored_types(pipeline: Pipeline, endpoint: Endpoint) -> Mapping[str, ColumnType]:
@@ -235,8 +240,7 @@ def _load_package(
         info = pipeline.load()
         info.raise_on_failed_jobs()
         load_id = info.loads_ids[0]
-        marked = _mark_deleted(pipeline, outcomes, load_id) if warehouse.marks_deletions else {}
-        counts = count_rows(pipeline, warehouse, [o.endpoint.name for o in outcomes])
+        marked, counts = _mark_and_count(pipeline, warehouse, outcomes, load_id)
     for outcome in outcomes:
         name = outcome.endpoint.name
         outcome.load_id = load_id
@@ -327,48 +331,49 @@ def _file_format(pipeline: Pipeline) -> Any:
     return next((wanted for wanted in ("parquet", "csv") if wanted in formats), None)
 
 
-def _mark_deleted(
-    pipeline: Pipeline, outcomes: Sequence[Outcome], load_id: str
-) -> Mapping[str, int]:
+def _mark_and_count(
+    pipeline: Pipeline, warehouse: WarehouseSettings, outcomes: Sequence[Outcome], load_id: str
+) -> tuple[Mapping[str, int], Mapping[str, TableCounts]]:
+    names = [outcome.endpoint.name for outcome in outcomes]
+    if warehouse.table_format == "delta":
+        return {}, _count_delta_rows(pipeline, names)
+    with pipeline.sql_client() as sql:
+        marked = _mark_deleted(sql, names, load_id) if warehouse.marks_deletions else {}
+        return marked, _count_rows(sql, names)
+
+
+def _mark_deleted(sql: SqlClientBase[Any], names: Sequence[str], load_id: str) -> Mapping[str, int]:
     """Give ``deleted_at`` to the rows of full lists that this load did not bring.
 
     The merge rewrites every row that came, load id included, and so clears the mark of one that
     has come back.
     """
     marked: dict[str, int] = {}
-    with pipeline.sql_client() as sql:
-        for outcome in outcomes:
-            if not outcome.endpoint.full_list:
-                continue
-            table = sql.make_qualified_table_name(outcome.endpoint.name)
-            where = f"_dlt_load_id <> %s AND {DELETED_AT} IS NULL"
-            count = sql.execute_sql(f"SELECT count(*) FROM {table} WHERE {where}", load_id)
-            marked[outcome.endpoint.name] = int(count[0][0]) if count else 0
-            if marked[outcome.endpoint.name]:
-                sql.execute_sql(
-                    f"UPDATE {table} SET {DELETED_AT} = CURRENT_TIMESTAMP WHERE {where}", load_id
-                )
+    for name in names:
+        if not BY_NAME[name].full_list:
+            continue
+        table = sql.make_qualified_table_name(name)
+        where = f"_dlt_load_id <> %s AND {DELETED_AT} IS NULL"
+        count = sql.execute_sql(f"SELECT count(*) FROM {table} WHERE {where}", load_id)
+        marked[name] = int(count[0][0]) if count else 0
+        if marked[name]:
+            sql.execute_sql(
+                f"UPDATE {table} SET {DELETED_AT} = CURRENT_TIMESTAMP WHERE {where}", load_id
+            )
     return marked
 
 
-def count_rows(
-    pipeline: Pipeline, warehouse: WarehouseSettings, names: Sequence[str]
-) -> dict[str, TableCounts]:
+def _count_rows(sql: SqlClientBase[Any], names: Sequence[str]) -> dict[str, TableCounts]:
     """Count the rows of tables in one query, and those of full lists marked as deleted."""
-    if not names:
-        return {}
-    if warehouse.table_format == "delta":
-        return _count_delta_rows(pipeline, names)
     parts = []
-    with pipeline.sql_client() as sql:
-        for name in names:
-            deleted = f"count({DELETED_AT})" if BY_NAME[name].full_list else "0"
-            table = sql.make_qualified_table_name(name)
-            parts.append(f"SELECT '{name}', count(*), {deleted} FROM {table}")
-        try:
-            rows = sql.execute_sql(" UNION ALL ".join(parts)) or []
-        except DatabaseUndefinedRelation:  # dropped by hand: let the others be counted
-            rows = [row for part in parts for row in _count_one(sql, part)]
+    for name in names:
+        deleted = f"count({DELETED_AT})" if BY_NAME[name].full_list else "0"
+        table = sql.make_qualified_table_name(name)
+        parts.append(f"SELECT '{name}', count(*), {deleted} FROM {table}")
+    try:
+        rows = sql.execute_sql(" UNION ALL ".join(parts)) or []
+    except DatabaseUndefinedRelation:  # dropped by hand: let the others be counted
+        rows = [row for part in parts for row in _count_one(sql, part)]
     return {name: TableCounts(int(total), int(deleted)) for name, total, deleted in rows}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timezone
@@ -13,7 +12,11 @@ import pytest
 
 from analytics_assets.sandbox import Options, Sandbox
 from analytics_assets_tests.harness import Project, clean_environment
-from analytics_assets_tests.postgres import PostgresProject, postgres_server
+from analytics_assets_tests.postgres import (
+    PostgresProject,
+    postgres_server,
+    postgres_variables,
+)
 
 if TYPE_CHECKING:
     from analytics_assets_tests.faults import Template
@@ -79,9 +82,6 @@ def project_for(sandbox: Sandbox, folder: Path, **env: str) -> Project:
 
 def on_postgres(project: Project, url: str) -> PostgresProject:
     """Return ``project`` with a dataset of its own on the PostgreSQL server at ``url``."""
-    settings = {
-        "ANALYTICS_DESTINATION": "postgres",
-        "ANALYTICS_DATASET": f"analytics_{uuid.uuid4().hex[:8]}",
-        "DESTINATION__POSTGRES__CREDENTIALS": url,
-    }
-    return PostgresProject(project.sandbox, project.folder, {**project.env, **settings})
+    return PostgresProject(
+        project.sandbox, project.folder, {**project.env, **postgres_variables(url)}
+    )

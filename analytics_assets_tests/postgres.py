@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,15 @@ def _pg_ctl(server: Any, *words: str) -> None:
         stdout=subprocess.DEVNULL,
         cwd="/",
     )
+
+
+def postgres_variables(url: str) -> dict[str, str]:
+    """Return the variables that send a load to a dataset of its own on the server at ``url``."""
+    return {
+        "ANALYTICS_DESTINATION": "postgres",
+        "ANALYTICS_DATASET": f"analytics_{uuid.uuid4().hex[:8]}",
+        "DESTINATION__POSTGRES__CREDENTIALS": url,
+    }
 
 
 class PostgresProject(Project):

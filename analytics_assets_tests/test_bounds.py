@@ -66,30 +66,36 @@ def sandbox_process(*options: str) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("events", "limit"),
-    [(100_000, 500), pytest.param(1_000_000, 600, marks=pytest.mark.heavy)],
+    ("name", "count", "limit"),
+    [
+        ("audit_events", 100_000, 500),
+        ("sources", 100_000, 500),
+        pytest.param("audit_events", 1_000_000, 600, marks=pytest.mark.heavy),
+    ],
 )
-def test_memory_does_not_grow_with_the_rows(tmp_path: Path, events: int, limit: int) -> None:
-    """Prevents that a long audit trail takes the machine down."""
+def test_memory_does_not_grow_with_the_rows(
+    tmp_path: Path, name: str, count: int, limit: int
+) -> None:
+    """Prevents that a long audit trail, or a list of wide records, takes the machine down."""
     import duckdb
 
     (tmp_path / "tmp").mkdir()
     database = tmp_path / "warehouse.duckdb"
-    with sandbox_process("--scale", "0.1", "--count", f"audit_events={events}") as variables:
+    with sandbox_process("--scale", "0.1", "--count", f"{name}={count}") as variables:
         env = {
             **clean_environment(tmp_path),
             **variables,
             "ANALYTICS_DUCKDB_PATH": str(database),
         }
         words = [sys.executable, "-m", "dagster", "asset", "materialize"]
-        words += ["--select", "audit_events", "-m", "analytics_assets"]
+        words += ["--select", name, "-m", "analytics_assets"]
         code, peak, log = peak_memory(words, env, tmp_path)
     assert code == 0, log[-2000:]
     with duckdb.connect(str(database), read_only=True) as connection:
         found = connection.execute(
-            "SELECT count(*), count(DISTINCT id) FROM analytics.audit_events"
+            f"SELECT count(*), count(DISTINCT id) FROM analytics.{name}"
         ).fetchone()
-    assert found == (events, events)
+    assert found == (count, count)
     assert peak < limit * MEGABYTE, f"{peak / MEGABYTE:.0f} MB"
 
 

@@ -150,6 +150,41 @@ def test_nesting_without_end_is_refused() -> None:
         RowTyper(BY_NAME["sources"], {}).table([{"id": "a", "settings": value}])
 
 
+@pytest.mark.parametrize("text", ["0x1F", " 5", "5 ", "5\n", "1_0", "", "-", "٣", "1e3", "9" * 25])
+def test_a_counter_is_decimal_digits(text: str) -> None:
+    """Prevents an invented count: Arrow reads hexadecimal text, Python spaces and underscores."""
+    rows = [{"timestamp": "2026-01-01T00:00:00Z", "anonymous": value} for value in ("7", text)]
+    with pytest.raises(BadValue, match="row 1, field 'anonymous': expected bigint"):
+        RowTyper(BY_NAME["usage_mtu_daily"], {}).table(rows)
+
+
+def test_counters_are_read_as_they_are_written() -> None:
+    """Prevents that signs, zeros, numbers or gaps among counters change them or fail a load."""
+    values = ["+5", "-0", "007", None, 3, "-9223372036854775808", "9223372036854775807"]
+    rows = [{"timestamp": f"2026-01-0{n}", "anonymous": v} for n, v in enumerate(values, 1)]
+    table = RowTyper(BY_NAME["usage_mtu_daily"], {}).table(rows)
+    assert table["anonymous"].to_pylist() == [5, 0, 7, None, 3, -(2**63), 2**63 - 1]
+
+
+@pytest.mark.parametrize("second", [253_402_300_800, -62_135_596_801, 2**62, True])
+def test_a_second_beyond_the_calendar_is_refused(second: int) -> None:
+    """Prevents a time that no database can show, or a boolean taken for a time."""
+    rows = [{"timestamp": f"2026-01-0{n}", "periodStart": v} for n, v in ((1, 0), (2, second))]
+    with pytest.raises(BadValue, match="row 1, field 'periodStart': expected timestamp"):
+        RowTyper(BY_NAME["usage_mtu_daily"], {}).table(rows)
+
+
+def test_unix_seconds_become_times() -> None:
+    """Prevents that the first and last second, or a gap, are lost on the quick way."""
+    values = [253_402_300_799, -62_135_596_800, None, 0]
+    rows = [{"timestamp": f"2026-01-0{n}", "periodStart": v} for n, v in enumerate(values, 1)]
+    stored = RowTyper(BY_NAME["usage_mtu_daily"], {}).table(rows)["period_start"].to_pylist()
+    years = [moment and moment.year for moment in stored]
+    assert years == [9999, 1, None, 1970]
+    empty = [{"timestamp": "2026-01-01", "periodStart": None}]
+    assert RowTyper(BY_NAME["usage_mtu_daily"], {}).table(empty)["period_start"].null_count == 1
+
+
 @settings(
     max_examples=15,
     deadline=None,

@@ -13,18 +13,20 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
 import duckdb
+import psycopg2
 from dagster import DagsterInstance
 
 from analytics_assets.endpoints import ENDPOINTS
 from analytics_assets.sandbox import Options, Sandbox
 from analytics_assets_tests.harness import clean_environment
+from analytics_assets_tests.postgres import postgres_server, postgres_variables
 
 ALL = ",".join(endpoint.name for endpoint in ENDPOINTS)
 WIDE = "sources"
@@ -34,7 +36,8 @@ SIZES = {
     "100,000 wide": (Options(counts={WIDE: 100_000}), WIDE),
 }
 """Name, workspace and what is loaded of it."""
-WAYS = ("project", "original", "tuned", "arrow")
+WAYS = ("project", "postgres", "original", "tuned", "arrow")
+"""The project on DuckDB and on PostgreSQL, and three plain scripts on DuckDB."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,11 @@ class Cost:
     columns: int
 
 
-def measure(way: str, sandbox: Sandbox, names: str) -> Cost:
-    """Load ``names`` into a new database, in a process of its own."""
+def measure(way: str, sandbox: Sandbox, names: str, postgres: str = "") -> Cost:
+    """Load ``names`` into a new database, in a process of its own.
+
+    ``postgres`` is the address of a server, for the way of that name.
+    """
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "benchmark.duckdb"
         (Path(folder) / "tmp").mkdir()
@@ -65,6 +71,7 @@ def measure(way: str, sandbox: Sandbox, names: str) -> Cost:
             "ANALYTICS_API_TOKEN": sandbox.token,
             "ANALYTICS_DUCKDB_PATH": str(database),
             "DAGSTER_HOME": folder,
+            **(postgres_variables(postgres) if way == "postgres" else {}),
         }
         sandbox.clear()
         start = perf_counter()
@@ -78,15 +85,16 @@ def measure(way: str, sandbox: Sandbox, names: str) -> Cost:
             text = output.read()
         if status != 0:
             raise SystemExit(f"{way} failed:\n{text[-3000:]}")
-        inner = _run_seconds(folder) if way == "project" else float(text.split()[-1])
-        tables, columns = _made(database)
+        of_project = way in ("project", "postgres")
+        inner = _run_seconds(folder) if of_project else float(text.split()[-1])
+        tables, columns = _made_postgres_variables(env) if way == "postgres" else _made(database)
         cpu = usage.ru_utime + usage.ru_stime
         memory = usage.ru_maxrss / 1024
         return Cost(wall, inner, cpu, memory, len(sandbox.requests), tables, columns)
 
 
 def _command(way: str, database: Path, names: str) -> list[str]:
-    if way == "project":
+    if way in ("project", "postgres"):
         select = "*" if names == ALL else names
         main = [sys.executable, "-m", "dagster", "asset", "materialize"]
         return [*main, "--select", select, "-m", "analytics_assets"]
@@ -111,6 +119,18 @@ def _made(database: Path) -> tuple[int, int]:
     return (int(found[0]), int(found[1])) if found else (0, 0)
 
 
+def _made_postgres_variables(env: Mapping[str, str]) -> tuple[int, int]:
+    with psycopg2.connect(env["DESTINATION__POSTGRES__CREDENTIALS"]) as connection:
+        cursor = connection.cursor()
+        cursor.execute(
+            "SELECT count(DISTINCT table_name), count(*) FROM information_schema.columns"
+            " WHERE table_schema = %s AND table_name NOT LIKE '\\_dlt%%'",
+            [env["ANALYTICS_DATASET"]],
+        )
+        [(tables, columns)] = cursor.fetchall()
+    return int(tables), int(columns)
+
+
 @contextmanager
 def _sandbox(options: Options, latency: float) -> Iterator[Sandbox]:
     """Serve in this process: the loads are measured in theirs."""
@@ -123,10 +143,12 @@ def compare(size: str, latency: float, ways: Sequence[str], rounds: int) -> None
     """Measure the ways in turn, ``rounds`` times, and print the table."""
     options, names = SIZES[size]
     costs: dict[str, list[Cost]] = {way: [] for way in ways}
-    with _sandbox(options, latency) as sandbox:
+    with ExitStack() as stack:
+        sandbox = stack.enter_context(_sandbox(options, latency))
+        url = stack.enter_context(postgres_server()) if "postgres" in ways else ""
         for _ in range(rounds):
             for way in ways:
-                costs[way].append(measure(way, sandbox, names))
+                costs[way].append(measure(way, sandbox, names, url))
     print(f"\n{size}, {latency * 1000:.0f} ms latency, {rounds} rounds: median (spread)")
     print("| way | wall s | load s | CPU s | peak MB | requests | tables | columns |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
