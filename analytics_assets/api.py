@@ -35,6 +35,8 @@ from analytics_assets.settings import ApiSettings, Log
 from analytics_assets.transport import ApiSession
 
 MONTHS_SUFFIX = "_months"
+POLL_SECONDS: Final = 0.002
+"""How long dlt looks away while nothing arrives: its own 10 ms add up to half a second a run."""
 FORBIDDEN: Final = 403
 REFUSALS = frozenset({401, FORBIDDEN})
 UNAVAILABLE = frozenset({401, 403, 404})
@@ -149,7 +151,7 @@ def api_source(
     )
     source = rest_api_source(config, name=endpoints[0].group)
     dlt.config["extract.workers"] = settings.parallel_requests
-    dlt.config["extract.futures_poll_interval"] = 0.002
+    dlt.config["extract.futures_poll_interval"] = POLL_SECONDS
     for endpoint in endpoints:
         if not endpoint.monthly:
             source.resources[endpoint.name].parallelize()

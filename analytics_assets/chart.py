@@ -28,14 +28,12 @@ COLORS: Final = 16
 """So many colours are enough for two lines and grey text, and make the file a third as large."""
 
 
-def import_ahead() -> threading.Thread:
+def import_ahead() -> None:
     """Import what draws in a thread of its own: it takes a while, best spent waiting for the API.
 
     pyplot is left out, as its global state is not safe in a server's threads.
     """
-    thread = threading.Thread(target=_import_libraries, name="import matplotlib")
-    thread.start()
-    return thread
+    threading.Thread(target=_import_libraries, name="import matplotlib").start()
 
 
 def _import_libraries() -> None:
