@@ -87,7 +87,7 @@ def measure(way: str, sandbox: Sandbox, names: str, postgres: str = "") -> Cost:
             raise SystemExit(f"{way} failed:\n{text[-3000:]}")
         of_project = way in ("project", "postgres")
         inner = _run_seconds(folder) if of_project else float(text.split()[-1])
-        tables, columns = _made_postgres_variables(env) if way == "postgres" else _made(database)
+        tables, columns = _made_on_postgres(env) if way == "postgres" else _made(database)
         cpu = usage.ru_utime + usage.ru_stime
         memory = usage.ru_maxrss / 1024
         return Cost(wall, inner, cpu, memory, len(sandbox.requests), tables, columns)
@@ -119,7 +119,7 @@ def _made(database: Path) -> tuple[int, int]:
     return (int(found[0]), int(found[1])) if found else (0, 0)
 
 
-def _made_postgres_variables(env: Mapping[str, str]) -> tuple[int, int]:
+def _made_on_postgres(env: Mapping[str, str]) -> tuple[int, int]:
     with psycopg2.connect(env["DESTINATION__POSTGRES__CREDENTIALS"]) as connection:
         cursor = connection.cursor()
         cursor.execute(
