@@ -492,7 +492,7 @@ def look(
         log: told what could not be done: a look never fails a load.
     """
     findings = Findings()
-    with Tables(pipeline, merges=warehouse.merges) as tables:
+    with Tables(pipeline, warehouse) as tables:
         for name in dict.fromkeys([*loaded, *selected]):
             examination = Examination(tables, BY_NAME[name], past(name))
             findings.results[name] = list(examination.results(selected.get(name, ())))

@@ -18,7 +18,6 @@ import dlt
 import pyarrow as pa
 from dlt.common.schema.typing import TColumnSchema, TSchemaContractDict
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
-from dlt.destinations.sql_client import SqlClientBase
 from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
@@ -36,6 +35,7 @@ from analytics_assets.months import (
 )
 from analytics_assets.reading import Reading
 from analytics_assets.settings import ApiSettings, LoadOptions, Log
+from analytics_assets.sql import Row, Sql, open_sql
 from analytics_assets.warehouse import WarehouseSettings, new_pipeline
 
 CONTRACT: Final[TSchemaContractDict] = {
@@ -135,9 +135,7 @@ def _restore(
         full_lists = [e.name for e in endpoints if e.full_list and _stored_types(pipeline, e)]
         if not full_lists:
             return {}
-        if warehouse.table_format == "delta":
-            return _count_delta_rows(pipeline, full_lists)
-        with pipeline.sql_client() as sql:
+        with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
             return _count_rows(sql, full_lists)
 
 
@@ -335,14 +333,12 @@ def _mark_and_count(
     pipeline: Pipeline, warehouse: WarehouseSettings, outcomes: Sequence[Outcome], load_id: str
 ) -> tuple[Mapping[str, int], Mapping[str, TableCounts]]:
     names = [outcome.endpoint.name for outcome in outcomes]
-    if warehouse.table_format == "delta":
-        return {}, _count_delta_rows(pipeline, names)
-    with pipeline.sql_client() as sql:
+    with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
         marked = _mark_deleted(sql, names, load_id) if warehouse.marks_deletions else {}
         return marked, _count_rows(sql, names)
 
 
-def _mark_deleted(sql: SqlClientBase[Any], names: Sequence[str], load_id: str) -> Mapping[str, int]:
+def _mark_deleted(sql: Sql, names: Sequence[str], load_id: str) -> Mapping[str, int]:
     """Give ``deleted_at`` to the rows of full lists that this load did not bring.
 
     The merge rewrites every row that came, load id included, and so clears the mark of one that
@@ -352,47 +348,34 @@ def _mark_deleted(sql: SqlClientBase[Any], names: Sequence[str], load_id: str) -
     for name in names:
         if not BY_NAME[name].full_list:
             continue
-        table = sql.make_qualified_table_name(name)
-        where = f"_dlt_load_id <> %s AND {DELETED_AT} IS NULL"
-        count = sql.execute_sql(f"SELECT count(*) FROM {table} WHERE {where}", load_id)
-        marked[name] = int(count[0][0]) if count else 0
-        if marked[name]:
-            sql.execute_sql(
-                f"UPDATE {table} SET {DELETED_AT} = CURRENT_TIMESTAMP WHERE {where}", load_id
-            )
+        table = sql.table(name)
+        where = f"_dlt_load_id <> '{load_id}' AND {DELETED_AT} IS NULL"
+        [(count,)] = sql.rows(f"SELECT count(*) FROM {table} WHERE {where}")
+        marked[name] = int(count)
+        if count:
+            sql.rows(f"UPDATE {table} SET {DELETED_AT} = CURRENT_TIMESTAMP WHERE {where}")
     return marked
 
 
-def _count_rows(sql: SqlClientBase[Any], names: Sequence[str]) -> dict[str, TableCounts]:
-    """Count the rows of tables in one query, and those of full lists marked as deleted."""
-    parts = []
-    for name in names:
-        deleted = f"count({DELETED_AT})" if BY_NAME[name].full_list else "0"
-        table = sql.make_qualified_table_name(name)
-        parts.append(f"SELECT '{name}', count(*), {deleted} FROM {table}")
+def _count_rows(sql: Sql, names: Sequence[str]) -> dict[str, TableCounts]:
+    """Count the rows of tables, in one query, and those of full lists marked as deleted."""
     try:
-        rows = sql.execute_sql(" UNION ALL ".join(parts)) or []
+        rows = sql.rows(" UNION ALL ".join(_count(sql, name) for name in names))
     except DatabaseUndefinedRelation:  # dropped by hand: let the others be counted
-        rows = [row for part in parts for row in _count_one(sql, part)]
+        rows = [row for name in names for row in _count_if_there(sql, name)]
     return {name: TableCounts(int(total), int(deleted)) for name, total, deleted in rows}
 
 
-def _count_one(sql: SqlClientBase[Any], query: str) -> Sequence[Sequence[Any]]:
+def _count(sql: Sql, name: str) -> str:
+    deleted = f"count({DELETED_AT})" if BY_NAME[name].full_list else "0"
+    return f"SELECT '{name}', count(*), {deleted} FROM {sql.table(name)}"
+
+
+def _count_if_there(sql: Sql, name: str) -> Sequence[Row]:
     try:
-        return sql.execute_sql(query) or []
+        return sql.rows(_count(sql, name))
     except DatabaseUndefinedRelation:
         return []
-
-
-def _count_delta_rows(pipeline: Pipeline, names: Sequence[str]) -> dict[str, TableCounts]:
-    """Count by deltalake itself: dlt's SQL over Delta needs a DuckDB extension from the network."""
-    from dlt.common.libs.deltalake import get_delta_tables
-
-    tables = get_delta_tables(pipeline, *names)
-    return {
-        name: TableCounts(table.to_pyarrow_dataset().count_rows(), 0)
-        for name, table in tables.items()
-    }
 
 
 def _columns(pipeline: Pipeline, outcome: Outcome) -> Sequence[Column]:

@@ -1,12 +1,13 @@
-"""The tables of the dataset as they stand in the destination, read through dlt's dataset interface.
+"""The tables of the dataset as they stand in the destination, for the checks.
 
-Pure dlt, no Dagster. The SQL is plain ANSI, names come qualified and quoted from the destination's
-own client, so the same queries run on every SQL destination, the filesystem included.
+Pure dlt, no Dagster. The SQL is plain ANSI and names come qualified and quoted, so the same queries
+run on every SQL destination, and on files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import date, datetime, timezone
 from typing import Any
 
@@ -18,6 +19,8 @@ from dlt.pipeline.pipeline import Pipeline
 from typing_extensions import Self
 
 from analytics_assets.endpoints import BY_NAME, DELETED_AT, ENDPOINTS, Endpoint
+from analytics_assets.sql import Row, open_sql
+from analytics_assets.warehouse import WarehouseSettings
 
 
 class Tables:
@@ -27,11 +30,12 @@ class Tables:
 
     Args:
         pipeline: the pipeline of a group, its schema in step with the destination.
-        merges: whether loads replace rows by key; if not, the newest row of a key is the one.
+        warehouse: the destination; where loads do not replace rows by key, the newest row of a key
+            is the one.
     """
 
-    def __init__(self, pipeline: Pipeline, *, merges: bool = True) -> None:
-        self._merges = merges
+    def __init__(self, pipeline: Pipeline, warehouse: WarehouseSettings) -> None:
+        self._warehouse = warehouse
         own = [pipeline.schemas[name] for name in pipeline.schema_names]
         groups = {schema.name for schema in own}
         others = {
@@ -52,14 +56,16 @@ class Tables:
         self._values: dict[tuple[str, str, bool], frozenset[Any]] = {}
 
     def __enter__(self) -> Self:
-        with self._dataset.destination_client as client:
+        client = self._dataset.destination_client
+        with ExitStack() as on_error:
+            self._sql = on_error.enter_context(open_sql(client, self._warehouse.table_format))
             found = client.get_storage_tables(self._names)  # type: ignore[attr-defined]
             self._columns = {name: columns for name, columns in found if columns}
-        self._dataset.__enter__()
+            self._open = on_error.pop_all()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._dataset.__exit__(*error)
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
 
     def columns(self, table: str) -> Mapping[str, str]:
         """Return the type of each column the table has in the destination; none if there is none.
@@ -82,8 +88,8 @@ class Tables:
 
         Plain Parquet files cannot be changed, so there a history keeps every version of a row.
         """
-        table = self._dataset.sql_client.make_qualified_table_name(endpoint.name)
-        if self._merges or endpoint.full_list:
+        table = self._sql.table(endpoint.name)
+        if self._warehouse.merges or endpoint.full_list:
             return table
         keys = sql_list(map(self.column, endpoint.column_keys))
         return (
@@ -94,22 +100,21 @@ class Tables:
 
     def column(self, name: str) -> str:
         """Return the quoted name of a column, for SQL."""
-        return self._dataset.sql_client.escape_column_name(name)
+        return self._sql.column(name)
 
     def live(self, endpoint: Endpoint) -> str:
         """Return the SQL condition that is true for rows that are not marked as deleted."""
         marked = endpoint.full_list and DELETED_AT in self.columns(endpoint.name)
         return f"{self.column(DELETED_AT)} IS NULL" if marked else "1 = 1"
 
-    def rows(self, sql: str, limit: int | None = None) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, limit: int | None = None) -> Sequence[Row]:
         """Return the rows of a query, at most ``limit`` of them."""
-        # Not dataset(sql): that resolves every column of every table once a query, and up to 1.31
-        # it calls sqlglot with an argument that sqlglot has dropped in 30.22.
+        # Not dlt's dataset(sql): that resolves every column of every table once a query, and up to
+        # 1.31 it calls sqlglot with an argument that sqlglot has dropped in 30.22.
         if self._down:
             raise self._down
         try:
-            with self._dataset.sql_client.execute_query(sql) as cursor:
-                return cursor.fetchall() if limit is None else cursor.fetchmany(limit)
+            return self._sql.rows(sql, limit)
         except DatabaseTransientException as error:
             self._down = error  # it would be so for every query, each after its own time-out
             raise

@@ -1,0 +1,127 @@
+"""Questions to the destination in SQL: the same calls for a server, for DuckDB and for files.
+
+Pure dlt, no Dagster. Files are opened here, as dlt's own SQL over them needs DuckDB extensions from
+the network for buckets and Delta tables: DuckDB reads Parquet by way of dlt's file system, and what
+deltalake finds to be in a Delta table. dlt knows the credentials of both.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import duckdb
+import pyarrow as pa
+import pyarrow.dataset as ds
+from dlt.common.destination.client import JobClientBase
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.sql_client import SqlClientBase
+
+Row = Sequence[Any]
+
+
+class Sql(Protocol):
+    """SQL of one dataset. Names come qualified and quoted, the SQL around them is plain ANSI."""
+
+    def table(self, name: str) -> str:
+        """Return what to select from.
+
+        Raises:
+            DatabaseUndefinedRelation: there is no such table; servers say so when it is asked for.
+        """
+
+    def column(self, name: str) -> str:
+        """Return the quoted name of a column."""
+
+    def rows(self, query: str, limit: int | None = None) -> Sequence[Row]:
+        """Return the rows of a query, at most ``limit`` of them; none for other statements."""
+
+
+@contextmanager
+def open_sql(client: JobClientBase, table_format: str | None = None) -> Iterator[Sql]:
+    """Open the destination of ``client`` for questions.
+
+    Args:
+        client: the destination, not opened yet.
+        table_format: ``delta`` if its files are Delta tables.
+    """
+    with client:
+        if not client.config.destination_type.endswith("filesystem"):
+            yield _Server(client.sql_client)  # type: ignore[attr-defined]
+            return
+        with duckdb.connect() as connection:
+            kind = _DeltaTables if table_format == "delta" else _ParquetFiles
+            yield kind(client, connection)
+
+
+class _Server:
+    def __init__(self, client: SqlClientBase[Any]) -> None:
+        self._client = client
+
+    def table(self, name: str) -> str:
+        return self._client.make_qualified_table_name(name)
+
+    def column(self, name: str) -> str:
+        return self._client.escape_column_name(name)
+
+    def rows(self, query: str, limit: int | None = None) -> Sequence[Row]:
+        if limit is None:
+            return self._client.execute_sql(query) or []
+        with self._client.execute_query(query) as cursor:
+            return cursor.fetchmany(limit)
+
+
+class _Files(ABC):
+    """Tables become views when they are first named."""
+
+    def __init__(self, client: Any, connection: duckdb.DuckDBPyConnection) -> None:
+        self._client = client
+        self._connection = connection
+        self._views: set[str] = set()
+
+    def table(self, name: str) -> str:
+        if name not in self._views:
+            self._connection.register(name, self._dataset(name))
+            self._views.add(name)
+        return self.column(name)
+
+    def column(self, name: str) -> str:
+        return '"' + name.replace('"', '""') + '"'
+
+    def rows(self, query: str, limit: int | None = None) -> Sequence[Row]:
+        found = self._connection.execute(query)
+        return found.fetchall() if limit is None else found.fetchmany(limit)
+
+    @abstractmethod
+    def _dataset(self, name: str) -> ds.Dataset:
+        """Return the files of a table.
+
+        Raises:
+            DatabaseUndefinedRelation: it has none.
+        """
+
+
+class _ParquetFiles(_Files):
+    def _dataset(self, name: str) -> ds.Dataset:
+        files = self._client.list_table_files(name)
+        if not files:
+            raise DatabaseUndefinedRelation(FileNotFoundError(name))
+        dataset = ds.dataset(files, filesystem=self._client.fs_client, format="parquet")
+        # the columns of all files: those of later loads may be more
+        schemas = [fragment.physical_schema for fragment in dataset.get_fragments()]
+        return dataset.replace_schema(pa.unify_schemas(schemas))
+
+
+class _DeltaTables(_Files):
+    def _dataset(self, name: str) -> ds.Dataset:
+        from deltalake import DeltaTable
+        from dlt.common.libs.deltalake import deltalake_storage_options
+
+        config = self._client.config
+        options = deltalake_storage_options(config.credentials, config.deltalake_storage_options)
+        location = self._client.get_open_table_location("delta", name)
+        if not DeltaTable.is_deltatable(location, options):
+            raise DatabaseUndefinedRelation(FileNotFoundError(name))
+        return DeltaTable(location, storage_options=options).to_pyarrow_dataset()
