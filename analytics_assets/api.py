@@ -51,8 +51,11 @@ class ReadingSession(ApiSession):
 
     def __init__(self, settings: ApiSettings, log: Log, readings: Sequence[Reading]) -> None:
         super().__init__(settings, log)
+        self.settings = settings
+        self.log = log
+        self.readings = readings
         prefix = urlsplit(settings.base_url).path.rstrip("/")
-        self._readings = {prefix + reading.endpoint.path: reading for reading in readings}
+        self._by_path = {prefix + reading.endpoint.path: reading for reading in readings}
         self._progress = Progress(readings, log)
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
@@ -62,7 +65,7 @@ class ReadingSession(ApiSession):
             IgnoreResponseException: the reading has failed; the reason is noted on it.
         """
         url = urlsplit(request.url or "")
-        reading = self._readings[url.path]
+        reading = self._by_path[url.path]
         period = dict(parse_qsl(url.query)).get("period", "")
         try:
             reading.begin_request(period)
@@ -77,26 +80,27 @@ class ReadingSession(ApiSession):
         return _page(reading.endpoint, table, cursor)
 
 
-def read(settings: ApiSettings, readings: Sequence[Reading], log: Log) -> None:
-    """Read all endpoints of ``readings`` at the same time; afterwards each is whole or has failed.
+def read(session: ReadingSession) -> None:
+    """Read all endpoints of ``session`` at the same time; afterwards each is whole or has failed.
 
     Needs an active dlt pipeline, whose restored state says where incremental endpoints start.
 
     Raises:
         TokenRejected: the API refused every one of them.
     """
-    with ReadingSession(settings, log, readings) as session:
-        source = api_source(settings, [r.endpoint for r in readings], session, readings)
-        with _aborted_by_signals(session):
-            for _ in source:
-                pass  # the last step of each pipe keeps the tables
+    readings = session.readings
+    endpoints = [reading.endpoint for reading in readings]
+    source = api_source(session.settings, endpoints, session, readings)
+    with aborted_by_signals(session):
+        for _ in source:
+            pass  # the last step of each pipe keeps the tables
     for reading in readings:
         reading.finish()
-    _raise_if_refused(settings, readings, log)
+    _raise_if_refused(session.settings, readings, session.log)
 
 
 @contextmanager
-def _aborted_by_signals(session: ApiSession) -> Iterator[None]:
+def aborted_by_signals(session: ApiSession) -> Iterator[None]:
     """On SIGTERM or SIGINT wake the threads that wait, then let the handler in place do its part.
 
     Otherwise dlt waits for them before the run can end: for as long as a time-out may last.

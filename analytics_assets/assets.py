@@ -8,6 +8,7 @@ What an asset shows is derived from its row in ``endpoints.py``; what a run does
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from dagster import (
@@ -42,7 +43,7 @@ from analytics_assets.warehouse import WarehouseSettings
 if TYPE_CHECKING:
     from dlt.pipeline.pipeline import Pipeline
 
-    from analytics_assets.load import Outcome
+    from analytics_assets.load import LoadRequest, Outcome
 
 _FINAL_ERRORS: Final = (SettingError, TokenRejected)
 _rejected_runs: dict[str, str] = {}
@@ -171,7 +172,7 @@ def _materialize(
     warehouse: Warehouse,
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
     """Load and check what is selected of a group; report each asset, then fail if any failed."""
-    from analytics_assets.load import load_group
+    from analytics_assets.load import LoadRequest
 
     selected = {key.to_user_string() for key in context.selected_asset_keys}
     names = [name for name in BY_NAME if name in selected]
@@ -187,9 +188,10 @@ def _materialize(
     if "usage" in context.job_def.graph.node_names():
         chart.import_ahead()  # whichever group of the run is first to wait for the API
     try:
-        outcomes = load_group(
-            group, names, api.settings(), run.warehouse, options, context.log, run.look
-        )
+        request = LoadRequest(group, tuple(names), api.settings(), run.warehouse, options)
+        following = _following(context, request)
+        with warehouse.loads.loading(request, following, context.log) as load:
+            outcomes = load.load(run.look)
     except AnalyticsError as error:
         if isinstance(error, TokenRejected):
             _rejected_runs[context.run.run_id] = str(error)
@@ -212,6 +214,23 @@ def _materialize(
     for results in run.findings.results.values():
         yield from results
     _raise_failures(outcomes)
+
+
+def _following(context: AssetExecutionContext, request: "LoadRequest") -> "LoadRequest | None":
+    """Return what the step after this one is going to ask for, if that is one of the groups.
+
+    ``None`` as well if another process executes it.
+    """
+    step = context.get_step_execution_context()
+    steps = [*step.execution_plan.step_keys_to_execute, ""]
+    group = steps[steps.index(step.step.key) + 1]
+    selected = {key.to_user_string() for key in context.job_def.asset_layer.selected_asset_keys}
+    names = tuple(name for name in BY_NAME if BY_NAME[name].group == group and name in selected)
+    if not names:
+        return None
+    config = step.resolved_run_config.ops[group].config
+    options = (UsageConfig if group == "usage" else FullListConfig)(**config).options()
+    return replace(request, group=group, names=names, options=options)
 
 
 def _selected_checks(context: AssetExecutionContext) -> Mapping[str, list[str]]:

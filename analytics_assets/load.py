@@ -1,6 +1,6 @@
 """Load what was read: one dlt package for all that is whole, each table alone if that fails.
 
-Pure dlt, no Dagster. :func:`load_group` is the whole run of a group: restore the state, plan, read
+Pure dlt, no Dagster. :class:`GroupLoad` is the whole run of a group: restore the state, plan, read
 without holding the database, load, mark deletions, count.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any, Final, cast
@@ -21,10 +22,16 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
+from typing_extensions import Self
 
-from analytics_assets.api import not_available, read
+from analytics_assets.api import ReadingSession, not_available, read
 from analytics_assets.endpoints import BY_NAME, DELETED_AT, Column, ColumnType, Endpoint
-from analytics_assets.errors import AnalyticsError, ResourceError, root_message
+from analytics_assets.errors import (
+    AnalyticsError,
+    DestinationBusy,
+    ResourceError,
+    root_message,
+)
 from analytics_assets.months import (
     Loaded,
     after_load,
@@ -83,47 +90,116 @@ class Outcome:
         return self.load_id is not None
 
 
-def load_group(
-    group: str,
-    names: Sequence[str],
-    api: ApiSettings,
-    warehouse: WarehouseSettings,
-    options: LoadOptions,
-    log: Log,
-    then: Callable[[Pipeline, Sequence[Outcome]], None] | None = None,
-) -> list[Outcome]:
-    """Read and load the resources ``names`` of ``group``; return what became of each.
+@dataclass(frozen=True)
+class LoadRequest:
+    """What a run asks for of one group.
 
-    ``then`` is called at the end, while the destination is open and no other run loads the group.
-
-    Raises:
-        SettingError: a setting cannot work; nothing was asked for or changed.
-        TokenRejected: the API refused everything; nothing was changed.
-        DestinationBusy: the destination stayed locked.
+    Attributes:
+        group: name of the group; it keys locks, pipeline and state.
+        names: resources of the group, in the order of ``endpoints.py``.
+        api: how to reach the API.
+        warehouse: where to load to.
+        options: what may differ from run to run.
     """
-    endpoints = [BY_NAME[name] for name in names]
-    warehouse.check()
-    today = datetime.now(timezone.utc).date()
-    start = usage_start(options.usage_start, today)
-    window = reload_range(options.start_month, options.end_month, today)
-    with tempfile.TemporaryDirectory(prefix="analytics_assets_") as folder:
-        pipeline = new_pipeline(group, warehouse, folder)
-        with warehouse.exclusive(group, pipeline, log):
-            before = _restore(pipeline, endpoints, warehouse, log)
-            readings = []
-            for endpoint in endpoints:
-                months = _months(pipeline, endpoint, start, today, window)
-                stored = _stored_types(pipeline, endpoint)
-                spool = Path(folder) / f"{endpoint.name}.arrows"
-                readings.append(Reading(endpoint, stored, spool, months=months, redact=api.redact))
-            read(api, readings, log)
-            outcomes = [_judge(reading, before, options) for reading in readings]
-            pa.default_memory_pool().release_unused()  # what the pages took
-            _load(pipeline, outcomes, group, api, warehouse, Path(folder), log)
-            if then:
-                with warehouse.open(pipeline, log):
-                    then(pipeline, outcomes)
-            return outcomes
+
+    group: str
+    names: tuple[str, ...]
+    api: ApiSettings
+    warehouse: WarehouseSettings
+    options: LoadOptions
+
+
+class GroupLoad:
+    """One run's load of a group, in three steps, each done once: ``plan``, ``read``, ``load``.
+
+    From ``plan`` to ``close`` no other run loads the group, and what was read lies in a temporary
+    folder. Another thread may do ``read``; all else belongs to the thread that plans.
+    """
+
+    def __init__(self, request: LoadRequest, log: Log) -> None:
+        self.request = request
+        self._log = log
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other runs load the group, and drop what was read."""
+        self._open.close()
+
+    def plan(self, *, ahead: bool = False) -> None:
+        """Hold off other runs of the group, restore its state, work out what to ask for.
+
+        Args:
+            ahead: give up at once where this could only be done by waiting, or where nothing but
+                a Dagster pool, which this run has not entered yet, holds off other runs.
+
+        Raises:
+            SettingError: a setting cannot work; nothing was asked for or changed.
+            DestinationBusy: the destination stayed locked.
+        """
+        request, log = self.request, self._log
+        warehouse = request.warehouse
+        if ahead:
+            warehouse = replace(warehouse, lock_timeout=0, reader_timeout=0)
+        warehouse.check()
+        today = datetime.now(timezone.utc).date()
+        start = usage_start(request.options.usage_start, today)
+        window = reload_range(request.options.start_month, request.options.end_month, today)
+        folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="analytics_assets_"))
+        self._folder = Path(folder)
+        self._pipeline = new_pipeline(request.group, warehouse, folder)
+        if ahead and not warehouse.has_locks(self._pipeline):
+            raise DestinationBusy(f"the destination {warehouse.destination!r} has no locks")
+        self._open.enter_context(warehouse.exclusive(request.group, self._pipeline, log))
+        endpoints = [BY_NAME[name] for name in request.names]
+        self._before = _restore(self._pipeline, endpoints, warehouse, log)
+        self._readings = [
+            Reading(
+                endpoint,
+                _stored_types(self._pipeline, endpoint),
+                self._folder / f"{endpoint.name}.arrows",
+                months=_months(self._pipeline, endpoint, start, today, window),
+                redact=request.api.redact,
+            )
+            for endpoint in endpoints
+        ]
+        self.session = ReadingSession(request.api, log, self._readings)
+        self._open.enter_context(self.session)
+        self._pipeline.deactivate()
+
+    def read(self) -> None:
+        """Read all resources at the same time; afterwards each is whole or has failed.
+
+        Raises:
+            TokenRejected: the API refused everything; nothing was changed.
+        """
+        self._pipeline.activate()  # it is so for one thread only
+        try:
+            read(self.session)
+        finally:
+            self._pipeline.deactivate()
+
+    def load(
+        self, then: Callable[[Pipeline, Sequence[Outcome]], None] | None = None
+    ) -> list[Outcome]:
+        """Load what was read; return what became of each resource.
+
+        ``then`` is called at the end, while the destination is open.
+        """
+        request, log = self.request, self._log
+        self._pipeline.activate()
+        outcomes = [_judge(reading, self._before, request.options) for reading in self._readings]
+        pa.default_memory_pool().release_unused()  # what the pages took
+        _load(self._pipeline, outcomes, request, self._folder, log)
+        if then:
+            with request.warehouse.open(self._pipeline, log):
+                then(self._pipeline, outcomes)
+        return outcomes
 
 
 def _restore(
@@ -193,9 +269,7 @@ def _judge(reading: Reading, before: Mapping[str, TableCounts], options: LoadOpt
 def _load(
     pipeline: Pipeline,
     outcomes: Sequence[Outcome],
-    group: str,
-    api: ApiSettings,
-    warehouse: WarehouseSettings,
+    request: LoadRequest,
     folder: Path,
     log: Log,
 ) -> None:
@@ -204,33 +278,30 @@ def _load(
     if not good:
         return
     try:
-        _load_package(pipeline, good, api, warehouse, log)
+        _load_package(pipeline, good, request, log)
         return
     except PipelineStepFailed as error:
         if len(good) == 1:
             good[0].failure = _load_failure(error)
             return
-        log.warning(f"Loading {group} as one package failed; loading each table by itself.")
+        log.warning(f"Loading {request.group} as one package failed; loading each table by itself.")
     for number, outcome in enumerate(good):
-        alone = new_pipeline(group, warehouse, folder / str(number))
+        alone = new_pipeline(request.group, request.warehouse, folder / str(number))
         try:
-            with warehouse.open(alone, log):
+            with request.warehouse.open(alone, log):
                 alone.sync_destination()
-            _load_package(alone, [outcome], api, warehouse, log)
+            _load_package(alone, [outcome], request, log)
         except PipelineStepFailed as error:
             outcome.failure = _load_failure(error)
 
 
 def _load_package(
-    pipeline: Pipeline,
-    outcomes: Sequence[Outcome],
-    api: ApiSettings,
-    warehouse: WarehouseSettings,
-    log: Log,
+    pipeline: Pipeline, outcomes: Sequence[Outcome], request: LoadRequest, log: Log
 ) -> None:
     """Extract from the spools, normalize and load; then mark deletions and count."""
+    warehouse = request.warehouse
     dlt.config["normalize.parquet_normalizer.add_dlt_load_id"] = True  # _mark_deleted needs it
-    source = table_source(outcomes, api, warehouse)
+    source = table_source(outcomes, request.api, warehouse)
     pipeline.extract(source, loader_file_format=_file_format(pipeline))
     pipeline.normalize()
     pa.default_memory_pool().release_unused()  # the database is going to need it

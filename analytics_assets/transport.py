@@ -61,10 +61,10 @@ class RateLimitGate:
         """Block until a request may be sent; return the seconds waited."""
         start = time.monotonic()
         with self._changed:
-            while (seconds := self._closed_for()) > 0:
+            while (seconds := self._closed_for()) > 0 and not self._stop.is_set():
                 self._changed.wait(min(seconds, 1.0))
-                if self._stop.is_set():
-                    raise ResourceError("the run was stopped")
+            if self._stop.is_set():
+                raise ResourceError("the run was stopped")
             self._under_way += 1
         return time.monotonic() - start
 

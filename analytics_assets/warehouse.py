@@ -160,6 +160,14 @@ class WarehouseSettings:
                 f"The destination {self.destination!r} cannot be reached: {root_message(error)}"
             ) from None
 
+    def has_locks(self, pipeline: Pipeline) -> bool:
+        """Tell whether :meth:`exclusive` itself holds off other runs, without a Dagster pool."""
+        return (
+            self.is_duckdb
+            or self.destination == "postgres"
+            or _local_folder(self.destination, pipeline) is not None
+        )
+
     @contextmanager
     def exclusive(self, group: str, pipeline: Pipeline, log: Log) -> Iterator[None]:
         """Hold off other runs of the same group into the same dataset.
