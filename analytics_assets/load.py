@@ -359,11 +359,15 @@ def _table_resource(
 
 
 def _write_disposition(endpoint: Endpoint, warehouse: WarehouseSettings) -> Any:
-    """Merge by key; plain Parquet files only know all anew (lists) and one more (histories)."""
+    """Merge by key; plain Parquet files only know all anew (lists) and one more (histories).
+
+    A reading hands over each key once, so nothing has to sort the rows for that again: it would
+    take the memory of a whole table.
+    """
     if not warehouse.merges:
         return "replace" if endpoint.full_list else "append"
     strategy = "upsert" if warehouse.table_format == "delta" else "delete-insert"
-    return {"disposition": "merge", "strategy": strategy}
+    return {"disposition": "merge", "strategy": strategy, "deduplicated": True}
 
 
 def column_hints(

@@ -9,7 +9,6 @@ PostgreSQL advisory locks; for other servers a Dagster pool has to do (see the R
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import time
 import zlib
@@ -43,8 +42,8 @@ _DATASET: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 """Names that dlt leaves as they are: it would shorten ``a__b`` and lengthen ``a_``."""
 DUCKDB_MEMORY: Final = "160MB"
 """What a merge may use before DuckDB goes on on disk; its default is 80% of the machine."""
-DUCKDB_THREADS: Final = 4
-"""Each thread needs some of that memory, so there are no more on a machine with more cores."""
+DUCKDB_THREADS: Final = 1
+"""Each thread holds the rows it is to write; two with wide rows need more memory than that."""
 
 
 @dataclass(frozen=True)
@@ -220,8 +219,9 @@ class WarehouseSettings:
         while True:
             try:
                 connection = duckdb.connect(str(self.duckdb_path.absolute()))
-                threads = min(DUCKDB_THREADS, os.cpu_count() or 1)
-                connection.execute(f"SET memory_limit = '{DUCKDB_MEMORY}'; SET threads = {threads}")
+                connection.execute(
+                    f"SET memory_limit = '{DUCKDB_MEMORY}'; SET threads = {DUCKDB_THREADS}"
+                )
                 return connection
             except duckdb.IOException as error:
                 if "lock" not in str(error).lower():

@@ -177,8 +177,8 @@ def test_where_only_a_pool_keeps_runs_apart_nothing_is_read_ahead(
     project.env["DESTINATION__FILESYSTEM__BUCKET_URL"] = "memory://lake"
     with reading_ahead(project) as ahead:
         catalog, identity = request("catalog"), request("identity")
-        with ahead.loading(catalog, identity, LOG):
-            pass
+        with ahead.loading(catalog, identity, LOG) as load:
+            assert all_loaded(load.load())
     assert "not read ahead: the destination 'filesystem' has no locks" in caplog.text
     assert asked(project, "identity") == []
 

@@ -71,6 +71,7 @@ def sandbox_process(*options: str) -> Iterator[dict[str, str]]:
     [
         ("audit_events", 100_000, 500),
         ("sources", 100_000, 500),
+        ("destinations", 20_000, 600),  # of some 25 KB each
         pytest.param("audit_events", 1_000_000, 600, marks=pytest.mark.heavy),
     ],
 )
