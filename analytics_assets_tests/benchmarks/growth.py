@@ -30,6 +30,8 @@ def pages(rows: int) -> int:
 def requests_of(endpoint: Endpoint, sandbox: Sandbox, today: date, months: int) -> int:
     """Requests for one endpoint; of usage so many months, the current one among them."""
     counts = sandbox.workspace.counts
+    if not endpoint.paginated:
+        return 1
     if not endpoint.monthly:
         return pages(counts[endpoint.name])
     sources = counts["sources"] if len(endpoint.key) > 1 else 1
@@ -72,4 +74,4 @@ def _rows(sandbox: Sandbox, today: date) -> int:
 
 
 if __name__ == "__main__":
-    main([float(word) for word in sys.argv[1:]] or [1, 10])
+    main([float(word) for word in sys.argv[1:]] or [1, 10, 100])
