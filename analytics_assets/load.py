@@ -26,12 +26,7 @@ from typing_extensions import Self
 
 from analytics_assets.api import ReadingSession, not_available, read
 from analytics_assets.endpoints import BY_NAME, DELETED_AT, Column, ColumnType, Endpoint
-from analytics_assets.errors import (
-    AnalyticsError,
-    DestinationBusy,
-    ResourceError,
-    root_message,
-)
+from analytics_assets.errors import AnalyticsError, ResourceError, root_message
 from analytics_assets.months import (
     Loaded,
     after_load,
@@ -141,6 +136,7 @@ class GroupLoad:
         Raises:
             SettingError: a setting cannot work; nothing was asked for or changed.
             DestinationBusy: the destination stayed locked.
+            AnalyticsError: it cannot be reached, or not be planned ahead.
         """
         request, log = self.request, self._log
         warehouse = request.warehouse
@@ -154,7 +150,7 @@ class GroupLoad:
         self._folder = Path(folder)
         self._pipeline = new_pipeline(request.group, warehouse, folder)
         if ahead and not warehouse.has_locks(self._pipeline):
-            raise DestinationBusy(f"the destination {warehouse.destination!r} has no locks")
+            raise AnalyticsError(f"the destination {warehouse.destination!r} has no locks")
         self._open.enter_context(warehouse.exclusive(request.group, self._pipeline, log))
         endpoints = [BY_NAME[name] for name in request.names]
         self._before = _restore(self._pipeline, endpoints, warehouse, log)

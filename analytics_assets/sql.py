@@ -1,8 +1,8 @@
 """Questions to the destination in SQL: the same calls for a server, for DuckDB and for files.
 
-Pure dlt, no Dagster. Files are opened here, as dlt's own SQL over them needs DuckDB extensions from
-the network for buckets and Delta tables: DuckDB reads Parquet by way of dlt's file system, and what
-deltalake finds to be in a Delta table. dlt knows the credentials of both.
+Pure dlt, no Dagster. Files are opened here, as dlt's own SQL over buckets and Delta tables needs
+DuckDB extensions from the network and, in dlt 1.31, a call that duckdb 2.0 no longer has: DuckDB
+reads the files by way of pyarrow and deltalake, which get file system and credentials from dlt.
 """
 
 from __future__ import annotations

@@ -6,8 +6,11 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
@@ -73,6 +76,33 @@ class Project:
         """Return the words of ``dagster asset materialize``."""
         main = [sys.executable, "-m", "dagster", "asset", "materialize"]
         return [*main, "--select", select, "-m", "analytics_assets", *options]
+
+    def terminate(
+        self, due: threading.Event, pause: float, select: str, *options: str
+    ) -> tuple[int, float, str]:
+        """Start ``dagster asset materialize`` and send it SIGTERM, ``pause`` seconds after ``due``.
+
+        Return its exit code, the seconds it took from the signal to its end, and its output.
+        """
+        with (self.folder / "log").open("w+") as log:
+            run = subprocess.Popen(
+                self.words(select, *options),
+                cwd=self.folder,
+                env=self.env,
+                stdout=log,
+                stderr=log,
+            )
+            try:
+                assert due.wait(90), run.poll()
+                time.sleep(pause)
+                run.send_signal(signal.SIGTERM)
+                began = time.monotonic()
+                code = run.wait(60)
+            finally:
+                run.kill()
+            took = time.monotonic() - began
+            log.seek(0)
+            return code, took, log.read()
 
     def materialize(
         self,

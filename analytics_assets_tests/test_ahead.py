@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -235,25 +233,7 @@ def test_a_refusal_of_the_next_group_is_its_own(project: Project) -> None:
 def test_sigterm_ends_the_reading_ahead_too(loaded: Project, pause: float) -> None:
     """Prevents that a stopped run hangs on the group it read ahead, or leaves its lock behind."""
     arrived = hold(loaded, "/labels", Reply(delay=120))
-    with (loaded.folder / "log").open("w+") as log:
-        run = subprocess.Popen(
-            loaded.words("group:catalog or group:identity"),
-            cwd=loaded.folder,
-            env=loaded.env,
-            stdout=log,
-            stderr=log,
-        )
-        assert arrived.wait(PATIENCE), run.poll()
-        time.sleep(pause)
-        run.send_signal(signal.SIGTERM)
-        began = time.monotonic()
-        try:
-            code = run.wait(60)
-        finally:
-            run.kill()
-        took = time.monotonic() - began
-        log.seek(0)
-        text = log.read()
+    code, took, text = loaded.terminate(arrived, pause, "group:catalog or group:identity")
     assert code != 0
     assert took < 20, text[-3000:]
     assert list((loaded.folder / "tmp").glob("analytics_assets_*")) == []

@@ -6,7 +6,6 @@ The proof with 1,000,000 audit events takes a minute: ``pytest -m heavy``.
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 import sys
 import threading
@@ -142,26 +141,7 @@ def test_sigterm_ends_a_run_cleanly(loaded: Project, wait: str) -> None:
         return WAITS[wait](info)
 
     loaded.sandbox.intercept = intercept
-    log = (loaded.folder / "log").open("w+")
-    run = subprocess.Popen(
-        loaded.words("group:inventory", "--config-json", BACKOFF),
-        cwd=loaded.folder,
-        env=loaded.env,
-        stdout=log,
-        stderr=log,
-    )
-    assert asked.wait(90), run.poll()
-    time.sleep(1)
-    run.send_signal(signal.SIGTERM)
-    start = time.monotonic()
-    try:
-        code = run.wait(40)
-    finally:
-        run.kill()
-    took = time.monotonic() - start
-    log.seek(0)
-    text = log.read()
-    log.close()
+    code, took, text = loaded.terminate(asked, 1, "group:inventory", "--config-json", BACKOFF)
     assert code != 0
     assert took < 15, text[-3000:]
     assert list((loaded.folder / "tmp").glob("analytics_assets_*")) == []
