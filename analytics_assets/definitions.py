@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from dagster import Definitions, in_process_executor
 
-from analytics_assets.assets import build_assets
-from analytics_assets.automation import build_jobs, build_schedules, build_sensors, with_freshness
-from analytics_assets.resources import AnalyticsApi, Warehouse
+from analytics_assets.orchestration.assets import build_assets
+from analytics_assets.orchestration.automation import (
+    build_jobs,
+    build_schedules,
+    build_sensors,
+    with_freshness,
+)
+from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
 
 _warehouse = Warehouse()
 _jobs = build_jobs()

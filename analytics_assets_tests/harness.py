@@ -27,8 +27,9 @@ from dagster import (
 )
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
-from analytics_assets.endpoints import BY_NAME, ENDPOINTS, Endpoint
 from analytics_assets.sandbox import Sandbox
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.segment.model import Endpoint
 
 ALL_TABLES = frozenset(endpoint.name for endpoint in ENDPOINTS)
 Row = dict[str, Any]

@@ -12,13 +12,14 @@ import filelock
 import pytest
 from dagster import DagsterInstance
 
-from analytics_assets.ahead import ReadAhead
-from analytics_assets.endpoints import BY_NAME, Group, in_group
-from analytics_assets.errors import TokenRejected
-from analytics_assets.load import LoadRequest, Outcome
-from analytics_assets.resources import AnalyticsApi, Warehouse
+from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
 from analytics_assets.sandbox import Reply, RequestInfo
-from analytics_assets.settings import LoadOptions
+from analytics_assets.segment.endpoints import BY_NAME, in_group
+from analytics_assets.segment.errors import TokenRejected
+from analytics_assets.segment.model import Group
+from analytics_assets.segment.settings import LoadOptions
+from analytics_assets.warehouse.ahead import ReadAhead
+from analytics_assets.warehouse.load import LoadRequest, Outcome
 from analytics_assets_tests.harness import (
     Project,
     environment,

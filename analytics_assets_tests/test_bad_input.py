@@ -14,8 +14,8 @@ import duckdb
 import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult
 
-from analytics_assets.endpoints import BY_NAME, GROUPS, in_group
 from analytics_assets.sandbox import Options, Sandbox
+from analytics_assets.segment.endpoints import BY_NAME, GROUPS, in_group
 from analytics_assets_tests.conftest import project_for
 from analytics_assets_tests.harness import Project, materialized, steps_failed
 

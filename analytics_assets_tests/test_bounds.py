@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from analytics_assets.endpoints import BY_NAME
 from analytics_assets.sandbox import Options, Reply, RequestInfo
+from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets_tests.faults import everything
 from analytics_assets_tests.harness import (
     ALL_TABLES,

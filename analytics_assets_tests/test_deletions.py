@@ -6,8 +6,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from analytics_assets.endpoints import ENDPOINTS
 from analytics_assets.sandbox import Reply, RequestInfo
+from analytics_assets.segment.endpoints import ENDPOINTS
 from analytics_assets_tests.faults import (
     API,
     LISTS,

@@ -13,7 +13,7 @@ import pytest
 from dagster import ExecuteInProcessResult
 from deltalake import DeltaTable
 
-from analytics_assets.endpoints import BY_NAME
+from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets_tests.conftest import on_postgres
 from analytics_assets_tests.harness import (
     ALL_TABLES,

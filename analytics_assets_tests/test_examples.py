@@ -13,8 +13,9 @@ import orjson
 import pytest
 from dagster import ExecuteInProcessResult
 
-from analytics_assets.endpoints import BY_NAME, ENDPOINTS, Endpoint
 from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.segment.model import Endpoint
 from analytics_assets_tests.conftest import project_for
 from analytics_assets_tests.harness import (
     ALL_TABLES,

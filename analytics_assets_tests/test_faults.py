@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
-from analytics_assets.endpoints import BY_NAME, ENDPOINTS, in_group
 from analytics_assets.sandbox import Options, Reply, RequestInfo
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, in_group
 from analytics_assets_tests.faults import (
     API,
     KINDS,

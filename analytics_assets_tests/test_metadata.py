@@ -16,11 +16,12 @@ import pytest
 from dagster import AssetSpec, MetadataValue, TableMetadataValue
 from PIL import Image
 
-from analytics_assets import endpoints
-from analytics_assets.chart import usage_chart
-from analytics_assets.endpoints import BY_NAME, ENDPOINTS, Endpoint
-from analytics_assets.metadata import MASK, code_reference, preview
+from analytics_assets.orchestration.charts import usage_chart
+from analytics_assets.orchestration.metadata import MASK, code_reference, preview
 from analytics_assets.sandbox import Options, Sandbox
+from analytics_assets.segment import endpoints
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.segment.model import Endpoint
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import ALL_TABLES, Project, steps_failed
 

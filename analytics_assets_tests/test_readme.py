@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dagster import DagsterInstance, SensorDefinition, SkipReason, build_sensor_context
 
-from analytics_assets.resources import AnalyticsApi
+from analytics_assets.orchestration.resources import AnalyticsApi
 from analytics_assets_tests.harness import Project, steps_failed
 
 README = Path(__file__).resolve().parent.parent / "README.md"

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics_assets.redaction import (
+from analytics_assets.sandbox import Reply
+from analytics_assets.segment.redaction import (
     fingerprint,
     looks_like_credential,
     mask_credentials,
     mask_secret,
 )
-from analytics_assets.sandbox import Reply
 from analytics_assets_tests.faults import Body, inject, rows_of, run_logged
 from analytics_assets_tests.harness import Project, steps_failed
 

@@ -23,8 +23,8 @@ import duckdb
 import psycopg2
 from dagster import DagsterInstance
 
-from analytics_assets.endpoints import ENDPOINTS
 from analytics_assets.sandbox import Options, Sandbox
+from analytics_assets.segment.endpoints import ENDPOINTS
 from analytics_assets_tests.harness import clean_environment
 from analytics_assets_tests.postgres import postgres_server, postgres_variables
 

@@ -24,10 +24,10 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 from typing_extensions import Self
 
-from analytics_assets.api import ReadingSession, not_available, read
-from analytics_assets.endpoints import BY_NAME, DELETED_AT, Column, ColumnType, Endpoint
-from analytics_assets.errors import AnalyticsError, ResourceError, root_message
-from analytics_assets.months import (
+from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets.segment.errors import AnalyticsError, ResourceError, root_message
+from analytics_assets.segment.model import DELETED_AT, Column, ColumnType, Endpoint
+from analytics_assets.segment.months import (
     Loaded,
     after_load,
     month_range,
@@ -35,10 +35,11 @@ from analytics_assets.months import (
     reload_range,
     usage_start,
 )
-from analytics_assets.reading import Reading
-from analytics_assets.settings import ApiSettings, LoadOptions, Log
-from analytics_assets.sql import Row, Sql, open_sql
-from analytics_assets.warehouse import WarehouseSettings, new_pipeline
+from analytics_assets.segment.reading import Reading
+from analytics_assets.segment.settings import ApiSettings, LoadOptions, Log
+from analytics_assets.segment.source import ReadingSession, not_available, read
+from analytics_assets.warehouse.settings import WarehouseSettings, new_pipeline
+from analytics_assets.warehouse.sql import Row, Sql, open_sql
 
 CONTRACT: Final[TSchemaContractDict] = {
     "tables": "evolve",

@@ -16,12 +16,12 @@ import dlt
 from dagster import ConfigurableResource, InitResourceContext
 from pydantic import Field, PrivateAttr
 
-from analytics_assets.errors import SettingError
-from analytics_assets.settings import ApiSettings
-from analytics_assets.warehouse import WarehouseSettings
+from analytics_assets.segment.errors import SettingError
+from analytics_assets.segment.settings import ApiSettings
+from analytics_assets.warehouse.settings import WarehouseSettings
 
 if TYPE_CHECKING:
-    from analytics_assets.ahead import ReadAhead
+    from analytics_assets.warehouse.ahead import ReadAhead
 
 DEFAULT_BASE_URL: Final = "https://api.segmentapis.com"
 MAX_PAGE_SIZE: Final = 1000
@@ -154,7 +154,7 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
     @property
     def loads(self) -> ReadAhead:
         """The loads of the run that this resource has been set up for."""
-        from analytics_assets.ahead import ReadAhead  # what only a run needs
+        from analytics_assets.warehouse.ahead import ReadAhead  # what only a run needs
 
         self._loads = self._loads or ReadAhead()
         return self._loads

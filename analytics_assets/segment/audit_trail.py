@@ -21,12 +21,13 @@ import orjson
 import pyarrow as pa
 import requests
 
-from analytics_assets.api import UNAVAILABLE
-from analytics_assets.endpoints import BY_NAME, ENDPOINTS, Endpoint
-from analytics_assets.errors import AnalyticsError, ResourceError, SettingError
-from analytics_assets.reading import Reading
-from analytics_assets.settings import ApiSettings, Log
-from analytics_assets.transport import ApiSession
+from analytics_assets.segment.client import ApiSession
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.segment.errors import AnalyticsError, ResourceError, SettingError
+from analytics_assets.segment.model import Endpoint
+from analytics_assets.segment.reading import Reading
+from analytics_assets.segment.settings import ApiSettings, Log
+from analytics_assets.segment.source import UNAVAILABLE
 
 AUDIT_EVENTS: Final = BY_NAME["audit_events"]
 MIN_OVERLAP: Final = timedelta(minutes=1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Final
 
-from analytics_assets.errors import SettingError
+from analytics_assets.segment.errors import SettingError
 
 GRACE: Final = timedelta(days=7)
 """How far the newest loaded day may lie back before the month ahead of it is read again too."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dagster import MarkdownMetadataValue, MetadataValue
 
-from analytics_assets.months import shift
+from analytics_assets.segment.months import shift
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,9 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from analytics_assets.api import aborted_by_signals
-from analytics_assets.load import GroupLoad, LoadRequest
-from analytics_assets.settings import Log
+from analytics_assets.segment.settings import Log
+from analytics_assets.segment.source import aborted_by_signals
+from analytics_assets.warehouse.load import GroupLoad, LoadRequest
 
 
 class ReadAhead:

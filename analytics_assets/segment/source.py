@@ -28,11 +28,11 @@ from dlt.sources.helpers.rest_client.paginators import (
 from dlt.sources.rest_api import rest_api_source
 from dlt.sources.rest_api.typing import EndpointResource, RESTAPIConfig
 
-from analytics_assets.endpoints import Endpoint
-from analytics_assets.errors import AnalyticsError, ResourceError, TokenRejected
-from analytics_assets.reading import Progress, Reading
-from analytics_assets.settings import ApiSettings, Log
-from analytics_assets.transport import ApiSession
+from analytics_assets.segment.client import ApiSession
+from analytics_assets.segment.errors import AnalyticsError, ResourceError, TokenRejected
+from analytics_assets.segment.model import Endpoint
+from analytics_assets.segment.reading import Progress, Reading
+from analytics_assets.segment.settings import ApiSettings, Log
 
 MONTHS_SUFFIX = "_months"
 POLL_SECONDS: Final = 0.002

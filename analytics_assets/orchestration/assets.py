@@ -30,20 +30,27 @@ from dagster_shared.error import SerializableErrorInfo
 from dlt import resource as dlt_resource
 from pydantic import Field
 
-from analytics_assets import chart
-from analytics_assets.checks import Findings, Past, check_specs, evaluate_alone, look
-from analytics_assets.endpoints import BY_NAME, GROUPS, Group, in_group
-from analytics_assets.errors import AnalyticsError, SettingError, TokenRejected
-from analytics_assets.metadata import definition_metadata, kinds, owners, run_metadata, tags
-from analytics_assets.resources import AnalyticsApi, Warehouse
-from analytics_assets.retries import with_run_retries
-from analytics_assets.settings import LoadOptions
-from analytics_assets.warehouse import WarehouseSettings
+from analytics_assets.orchestration import charts
+from analytics_assets.orchestration.checks import Findings, Past, check_specs, evaluate_alone, look
+from analytics_assets.orchestration.metadata import (
+    definition_metadata,
+    kinds,
+    owners,
+    run_metadata,
+    tags,
+)
+from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
+from analytics_assets.orchestration.retries import with_run_retries
+from analytics_assets.segment.endpoints import BY_NAME, GROUPS, in_group
+from analytics_assets.segment.errors import AnalyticsError, SettingError, TokenRejected
+from analytics_assets.segment.model import Group
+from analytics_assets.segment.settings import LoadOptions
+from analytics_assets.warehouse.settings import WarehouseSettings
 
 if TYPE_CHECKING:
     from dlt.pipeline.pipeline import Pipeline
 
-    from analytics_assets.load import LoadRequest, Outcome
+    from analytics_assets.warehouse.load import LoadRequest, Outcome
 
 _FINAL_ERRORS: Final = (SettingError, TokenRejected)
 _rejected_runs: dict[str, str] = {}
@@ -172,7 +179,7 @@ def _materialize(
     warehouse: Warehouse,
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
     """Load and check what is selected of a group; report each asset, then fail if any failed."""
-    from analytics_assets.load import LoadRequest
+    from analytics_assets.warehouse.load import LoadRequest
 
     selected = {key.to_user_string() for key in context.selected_asset_keys}
     names = [name for name in BY_NAME if name in selected]
@@ -186,7 +193,7 @@ def _materialize(
         return
     _raise_if_token_was_rejected(context.run.run_id)
     if "usage" in context.job_def.graph.node_names():
-        chart.import_ahead()  # whichever group of the run is first to wait for the API
+        charts.import_ahead()  # whichever group of the run is first to wait for the API
     try:
         request = LoadRequest(group, tuple(names), api.settings(), run.warehouse, options)
         following = _following(context, request)

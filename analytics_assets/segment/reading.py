@@ -19,12 +19,12 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.daily import last_rows, with_daily_figures
-from analytics_assets.endpoints import ColumnType, Endpoint
-from analytics_assets.errors import AnalyticsError, ResourceError
-from analytics_assets.rows import ARROW_TYPES, BadValue, RowTyper
-from analytics_assets.settings import Log
-from analytics_assets.transport import Envelope
+from analytics_assets.segment.client import Envelope
+from analytics_assets.segment.daily_figures import last_rows, with_daily_figures
+from analytics_assets.segment.errors import AnalyticsError, ResourceError
+from analytics_assets.segment.model import ColumnType, Endpoint
+from analytics_assets.segment.records import ARROW_TYPES, BadValue, RowTyper
+from analytics_assets.segment.settings import Log
 
 SAME_PAGE_LIMIT: Final = 3
 """So many pages with the same keys in one chain mean that the cursor leads nowhere."""

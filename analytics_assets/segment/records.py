@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.common.normalizers.naming.snake_case import NamingConvention
 
-from analytics_assets.endpoints import DELETED_AT, Column, ColumnType, Endpoint
-from analytics_assets.redaction import (
+from analytics_assets.segment.model import DELETED_AT, Column, ColumnType, Endpoint
+from analytics_assets.segment.redaction import (
     looks_like_credential,
     mask_credentials,
     mask_secret,

@@ -25,8 +25,8 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from analytics_assets.errors import ResourceError
-from analytics_assets.settings import ApiSettings, Log
+from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.settings import ApiSettings, Log
 
 RETRY_STATUS: Final = frozenset({429, 500, 502, 503, 504})
 OLD_PAGE_SIZE: Final = 200

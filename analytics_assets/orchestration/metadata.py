@@ -22,14 +22,14 @@ from dagster import (
     TableSchema,
 )
 
-from analytics_assets import endpoints
-from analytics_assets.endpoints import Column, Endpoint
-from analytics_assets.resources import Warehouse
+from analytics_assets.orchestration.resources import Warehouse
+from analytics_assets.segment import endpoints
+from analytics_assets.segment.model import Column, Endpoint
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from analytics_assets.load import Outcome
+    from analytics_assets.warehouse.load import Outcome
 
 OWNER: Final = "team:data-platform"
 """Who answers for the assets: a name of a team, as Dagster shows it."""
