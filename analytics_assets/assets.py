@@ -38,6 +38,7 @@ from analytics_assets.metadata import definition_metadata, kinds, owners, run_me
 from analytics_assets.resources import AnalyticsApi, Warehouse
 from analytics_assets.retries import with_run_retries
 from analytics_assets.settings import LoadOptions
+from analytics_assets.spans import span
 from analytics_assets.warehouse import WarehouseSettings
 
 if TYPE_CHECKING:
@@ -172,7 +173,8 @@ def _materialize(
     warehouse: Warehouse,
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
     """Load and check what is selected of a group; report each asset, then fail if any failed."""
-    from analytics_assets.load import LoadRequest
+    with span("import"):
+        from analytics_assets.load import LoadRequest
 
     selected = {key.to_user_string() for key in context.selected_asset_keys}
     names = [name for name in BY_NAME if name in selected]

@@ -30,6 +30,7 @@ from dlt.pipeline.pipeline import Pipeline
 from analytics_assets.chart import usage_chart
 from analytics_assets.endpoints import BY_NAME, Endpoint, Reference
 from analytics_assets.settings import Log
+from analytics_assets.spans import span
 from analytics_assets.tables import Tables, daily_figures, sql_list, utc_day
 from analytics_assets.warehouse import WarehouseSettings, new_pipeline
 
@@ -509,7 +510,8 @@ def _chart(tables: Tables, name: str) -> dict[str, Any]:
     endpoint = BY_NAME[name]
     if not endpoint.monthly:
         return {}
-    chart = usage_chart(name, *daily_figures(tables, endpoint), _today())
+    with span("chart"):
+        chart = usage_chart(name, *daily_figures(tables, endpoint), _today())
     return {"chart": chart} if chart else {}
 
 

@@ -37,6 +37,7 @@ from analytics_assets.months import (
 )
 from analytics_assets.reading import Reading
 from analytics_assets.settings import ApiSettings, LoadOptions, Log
+from analytics_assets.spans import span
 from analytics_assets.sql import Row, Sql, open_sql
 from analytics_assets.warehouse import WarehouseSettings, new_pipeline
 
@@ -193,7 +194,7 @@ class GroupLoad:
         pa.default_memory_pool().release_unused()  # what the pages took
         _load(self._pipeline, outcomes, request, self._folder, log)
         if then:
-            with request.warehouse.open(self._pipeline, log):
+            with span("check"), request.warehouse.open(self._pipeline, log):
                 then(self._pipeline, outcomes)
         return outcomes
 
@@ -298,14 +299,17 @@ def _load_package(
     warehouse = request.warehouse
     dlt.config["normalize.parquet_normalizer.add_dlt_load_id"] = True  # _mark_deleted needs it
     source = table_source(outcomes, request.api, warehouse)
-    pipeline.extract(source, loader_file_format=_file_format(pipeline))
-    pipeline.normalize()
+    with span("extract"):
+        pipeline.extract(source, loader_file_format=_file_format(pipeline))
+    with span("normalize"):
+        pipeline.normalize()
     pa.default_memory_pool().release_unused()  # the database is going to need it
-    with warehouse.open(pipeline, log):
+    with span("load"), warehouse.open(pipeline, log):
         info = pipeline.load()
         info.raise_on_failed_jobs()
         load_id = info.loads_ids[0]
-        marked, counts = _mark_and_count(pipeline, warehouse, outcomes, load_id)
+        with span("mark"):
+            marked, counts = _mark_and_count(pipeline, warehouse, outcomes, load_id)
     for outcome in outcomes:
         name = outcome.endpoint.name
         outcome.load_id = load_id

@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr
 
 from analytics_assets.errors import SettingError
 from analytics_assets.settings import ApiSettings
+from analytics_assets.spans import span
 from analytics_assets.warehouse import WarehouseSettings
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
     @property
     def loads(self) -> ReadAhead:
         """The loads of the run that this resource has been set up for."""
-        from analytics_assets.ahead import ReadAhead  # what only a run needs
+        with span("import"):
+            from analytics_assets.ahead import ReadAhead  # what only a run needs
 
         self._loads = self._loads or ReadAhead()
         return self._loads
