@@ -31,6 +31,7 @@ from analytics_assets.orchestration.charts import usage_chart
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.model import Endpoint, Reference
 from analytics_assets.segment.settings import Log
+from analytics_assets.segment.spans import span
 from analytics_assets.warehouse.settings import WarehouseSettings, new_pipeline
 from analytics_assets.warehouse.tables import Tables, daily_figures, sql_list, utc_day
 
@@ -510,7 +511,8 @@ def _chart(tables: Tables, name: str) -> dict[str, Any]:
     endpoint = BY_NAME[name]
     if not endpoint.monthly:
         return {}
-    chart = usage_chart(name, *daily_figures(tables, endpoint), _today())
+    with span("chart"):
+        chart = usage_chart(name, *daily_figures(tables, endpoint), _today())
     return {"chart": chart} if chart else {}
 
 

@@ -33,6 +33,7 @@ from analytics_assets.segment.errors import AnalyticsError, ResourceError, Token
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.segment.reading import Progress, Reading
 from analytics_assets.segment.settings import ApiSettings, Log
+from analytics_assets.segment.spans import span
 
 MONTHS_SUFFIX = "_months"
 POLL_SECONDS: Final = 0.002
@@ -69,7 +70,10 @@ class ReadingSession(ApiSession):
         period = dict(parse_qsl(url.query)).get("period", "")
         try:
             reading.begin_request(period)
-            table, cursor = reading.accept(self.fetch(request, **options), period)
+            with span("read"):
+                envelope = self.fetch(request, **options)
+            with span("type"):
+                table, cursor = reading.accept(envelope, period)
         except AnalyticsError as error:
             reading.fail(_in_month(error, period))
             raise IgnoreResponseException from None
@@ -94,8 +98,9 @@ def read(session: ReadingSession) -> None:
     with aborted_by_signals(session):
         for _ in source:
             pass  # the last step of each pipe keeps the tables
-    for reading in readings:
-        reading.finish()
+    with span("stage"):
+        for reading in readings:
+            reading.finish()
     _raise_if_refused(session.settings, readings, session.log)
 
 
@@ -234,9 +239,10 @@ def _keeper(reading: Reading) -> Any:
         if reading.failure or not tables:
             return
         try:
-            if reading.endpoint.monthly:
-                tables = [pa.concat_tables(tables, promote_options="default")]
-            reading.keep(tables)
+            with span("stage"):
+                if reading.endpoint.monthly:
+                    tables = [pa.concat_tables(tables, promote_options="default")]
+                reading.keep(tables)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
             reading.fail(ResourceError(f"its rows could not be kept: {error}"))
 

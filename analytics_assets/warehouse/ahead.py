@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from analytics_assets.segment.settings import Log
 from analytics_assets.segment.source import aborted_by_signals
+from analytics_assets.segment.spans import span
 from analytics_assets.warehouse.load import GroupLoad, LoadRequest
 
 
@@ -53,10 +54,13 @@ class ReadAhead:
         with ExitStack() as on_error:
             load = on_error.enter_context(ahead.load if ahead else GroupLoad(request, log))
             if ahead:
-                ahead.wait(log)
+                with span("read"):
+                    ahead.wait(log)
             else:
-                load.plan()
-                load.read()
+                with span("plan"):
+                    load.plan()
+                with span("read"):
+                    load.read()
             on_error.pop_all()
         return load
 
@@ -65,7 +69,8 @@ class ReadAhead:
         with ExitStack() as on_error:
             load = on_error.enter_context(GroupLoad(request, relay))
             try:
-                load.plan(ahead=True)
+                with span("plan"):
+                    load.plan(ahead=True)
             except Exception as error:  # noqa: BLE001 - its own turn will tell
                 log.debug(f"The group {request.group} is not read ahead: {error}")
                 return None

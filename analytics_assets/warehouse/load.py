@@ -38,6 +38,7 @@ from analytics_assets.segment.months import (
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import ApiSettings, LoadOptions, Log
 from analytics_assets.segment.source import ReadingSession, not_available, read
+from analytics_assets.segment.spans import span
 from analytics_assets.warehouse.settings import WarehouseSettings, new_pipeline
 from analytics_assets.warehouse.sql import Row, Sql, open_sql
 
@@ -194,7 +195,7 @@ class GroupLoad:
         pa.default_memory_pool().release_unused()  # what the pages took
         _load(self._pipeline, outcomes, request, self._folder, log)
         if then:
-            with request.warehouse.open(self._pipeline, log):
+            with span("check"), request.warehouse.open(self._pipeline, log):
                 then(self._pipeline, outcomes)
         return outcomes
 
@@ -299,14 +300,17 @@ def _load_package(
     warehouse = request.warehouse
     dlt.config["normalize.parquet_normalizer.add_dlt_load_id"] = True  # _mark_deleted needs it
     source = table_source(outcomes, request.api, warehouse)
-    pipeline.extract(source, loader_file_format=_file_format(pipeline))
-    pipeline.normalize()
+    with span("extract"):
+        pipeline.extract(source, loader_file_format=_file_format(pipeline))
+    with span("normalize"):
+        pipeline.normalize()
     pa.default_memory_pool().release_unused()  # the database is going to need it
-    with warehouse.open(pipeline, log):
+    with span("load"), warehouse.open(pipeline, log):
         info = pipeline.load()
         info.raise_on_failed_jobs()
         load_id = info.loads_ids[0]
-        marked, counts = _mark_and_count(pipeline, warehouse, outcomes, load_id)
+        with span("mark"):
+            marked, counts = _mark_and_count(pipeline, warehouse, outcomes, load_id)
     for outcome in outcomes:
         name = outcome.endpoint.name
         outcome.load_id = load_id
