@@ -19,11 +19,11 @@ with span("definitions"):
     _jobs = build_jobs()
 
     defs = Definitions(
-        assets=with_freshness(build_assets(_warehouse)),
+        assets=with_freshness([build_assets(_warehouse)]),
         jobs=list(_jobs.values()),
         schedules=build_schedules(_jobs),
         sensors=build_sensors(),
         resources={"api": AnalyticsApi(), "warehouse": _warehouse},
-        # DuckDB has one writer process, and a group's resources are read in parallel anyway.
+        # DuckDB has one writer process, and what is loaded is read in parallel anyway.
         executor=in_process_executor,
     )
