@@ -31,7 +31,10 @@ from analytics_assets.orchestration.charts import usage_chart
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.model import Endpoint, Reference
 from analytics_assets.segment.settings import Log
-from analytics_assets.warehouse.settings import WarehouseSettings, new_pipeline
+from analytics_assets.warehouse.destination import new_pipeline, restore
+from analytics_assets.warehouse.locks import open_database
+from analytics_assets.warehouse.preflight import check_reachable
+from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.tables import Tables, daily_figures, sql_list, utc_day
 
 KEY_UNIQUE: Final = "key_unique_and_not_null"
@@ -535,9 +538,9 @@ def evaluate_alone(
     """
     with tempfile.TemporaryDirectory(prefix="analytics_assets_") as folder:
         pipeline = new_pipeline(group, warehouse, folder)
-        warehouse.check_reachable(pipeline)
-        with warehouse.open(pipeline, log):
-            warehouse.restore(pipeline)
+        check_reachable(warehouse, pipeline)
+        with open_database(warehouse, pipeline, log):
+            restore(warehouse, pipeline)
             findings = look(pipeline, warehouse, (), selected, past, log)
     return [result for results in findings.results.values() for result in results]
 

@@ -18,6 +18,7 @@ from pydantic import Field, PrivateAttr
 
 from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.settings import ApiSettings
+from analytics_assets.warehouse.preflight import check_settings
 from analytics_assets.warehouse.settings import WarehouseSettings
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
             lock_timeout=self.lock_timeout,
             reader_timeout=self.reader_timeout,
         )
-        settings.check()
+        check_settings(settings)
         return settings
 
     def destination_name(self) -> str:

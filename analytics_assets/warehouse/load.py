@@ -38,7 +38,10 @@ from analytics_assets.segment.months import (
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import ApiSettings, LoadOptions, Log
 from analytics_assets.segment.source import ReadingSession, not_available, read
-from analytics_assets.warehouse.settings import WarehouseSettings, new_pipeline
+from analytics_assets.warehouse.destination import new_pipeline, restore
+from analytics_assets.warehouse.locks import exclusive, has_locks, open_database
+from analytics_assets.warehouse.preflight import check_settings
+from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import Row, Sql, open_sql
 
 CONTRACT: Final[TSchemaContractDict] = {
@@ -143,16 +146,16 @@ class GroupLoad:
         warehouse = request.warehouse
         if ahead:
             warehouse = replace(warehouse, lock_timeout=0, reader_timeout=0)
-        warehouse.check()
+        check_settings(warehouse)
         today = datetime.now(timezone.utc).date()
         start = usage_start(request.options.usage_start, today)
         window = reload_range(request.options.start_month, request.options.end_month, today)
         folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="analytics_assets_"))
         self._folder = Path(folder)
         self._pipeline = new_pipeline(request.group, warehouse, folder)
-        if ahead and not warehouse.has_locks(self._pipeline):
+        if ahead and not has_locks(warehouse, self._pipeline):
             raise AnalyticsError(f"the destination {warehouse.destination!r} has no locks")
-        self._open.enter_context(warehouse.exclusive(request.group, self._pipeline, log))
+        self._open.enter_context(exclusive(request.group, warehouse, self._pipeline, log))
         endpoints = [BY_NAME[name] for name in request.names]
         self._before = _restore(self._pipeline, endpoints, warehouse, log)
         self._readings = [
@@ -194,7 +197,7 @@ class GroupLoad:
         pa.default_memory_pool().release_unused()  # what the pages took
         _load(self._pipeline, outcomes, request, self._folder, log)
         if then:
-            with request.warehouse.open(self._pipeline, log):
+            with open_database(request.warehouse, self._pipeline, log):
                 then(self._pipeline, outcomes)
         return outcomes
 
@@ -203,8 +206,8 @@ def _restore(
     pipeline: Pipeline, endpoints: Sequence[Endpoint], warehouse: WarehouseSettings, log: Log
 ) -> Mapping[str, TableCounts]:
     """Bring state and schema back from the destination; count what full lists hold now."""
-    with warehouse.open(pipeline, log):
-        warehouse.restore(pipeline)
+    with open_database(warehouse, pipeline, log):
+        restore(warehouse, pipeline)
         full_lists = [e.name for e in endpoints if e.full_list and _stored_types(pipeline, e)]
         if not full_lists:
             return {}
@@ -285,7 +288,7 @@ def _load(
     for number, outcome in enumerate(good):
         alone = new_pipeline(request.group, request.warehouse, folder / str(number))
         try:
-            with request.warehouse.open(alone, log):
+            with open_database(request.warehouse, alone, log):
                 alone.sync_destination()
             _load_package(alone, [outcome], request, log)
         except PipelineStepFailed as error:
@@ -302,7 +305,7 @@ def _load_package(
     pipeline.extract(source, loader_file_format=_file_format(pipeline))
     pipeline.normalize()
     pa.default_memory_pool().release_unused()  # the database is going to need it
-    with warehouse.open(pipeline, log):
+    with open_database(warehouse, pipeline, log):
         info = pipeline.load()
         info.raise_on_failed_jobs()
         load_id = info.loads_ids[0]
