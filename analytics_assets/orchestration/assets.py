@@ -31,7 +31,11 @@ from dlt import resource as dlt_resource
 from pydantic import Field
 
 from analytics_assets.orchestration import charts
-from analytics_assets.orchestration.checks import Findings, Past, check_specs, evaluate_alone, look
+from analytics_assets.orchestration.check_results import (
+    check_results,
+    check_specs,
+    figures_metadata,
+)
 from analytics_assets.orchestration.metadata import (
     definition_metadata,
     kinds,
@@ -45,6 +49,8 @@ from analytics_assets.segment.endpoints import BY_NAME, GROUPS, in_group
 from analytics_assets.segment.errors import AnalyticsError, SettingError, TokenRejected
 from analytics_assets.segment.model import Group
 from analytics_assets.segment.settings import LoadOptions
+from analytics_assets.warehouse.checks.examination import Past
+from analytics_assets.warehouse.checks.findings import Findings
 from analytics_assets.warehouse.settings import WarehouseSettings
 
 if TYPE_CHECKING:
@@ -209,17 +215,17 @@ def _materialize(
             yield MaterializeResult(
                 asset_key=name,
                 metadata={
-                    **run.findings.metadata.get(name, {}),
+                    **figures_metadata(name, run.findings.figures.get(name), context.log),
                     **run_metadata(outcome, warehouse),
                 },
-                check_results=run.findings.results.pop(name, []),
+                check_results=check_results(run.findings.results.pop(name, [])),
             )
         elif not outcome.available:
             context.log.warning(unavailable_text(outcome))
         for warning in outcome.reading.warnings:
             context.log.warning(f"{name}: {warning}")
     for results in run.findings.results.values():
-        yield from results
+        yield from check_results(results)
     _raise_failures(outcomes)
 
 
@@ -268,6 +274,8 @@ class _GroupRun:
 
     def look(self, pipeline: "Pipeline", outcomes: "Sequence[Outcome]") -> None:
         """Check what has been loaded, and the assets of which only checks are selected."""
+        from analytics_assets.warehouse.checks.run import look
+
         loaded = [outcome.endpoint.name for outcome in outcomes if outcome.loaded]
         due = {
             name: checks
@@ -282,12 +290,14 @@ class _GroupRun:
 
     def check_alone(self, group: Group) -> list[AssetCheckResult]:
         """Run the selected checks on the tables as they are."""
+        from analytics_assets.warehouse.checks.run import evaluate_alone
+
+        log = self._context.log
         try:
-            return evaluate_alone(
-                group, self._checks, self._past, self.warehouse, self._context.log
-            )
+            found = evaluate_alone(group, self._checks, self._past, self.warehouse, log)
         except AnalyticsError as error:
             raise _failure(str(error), passing=not isinstance(error, _FINAL_ERRORS)) from None
+        return check_results(found)
 
     def _past(self, name: str) -> Past:
         return past(self._context.instance, name, fewer_expected=self._options.expect_fewer_rows)
