@@ -22,9 +22,10 @@ from dagster import (
     define_asset_job,
 )
 
-from analytics_assets.orchestration.checks import check_specs, values_at
+from analytics_assets.orchestration.check_results import check_specs
 from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.warehouse.checks.values import values_at
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import (
     ALL_TABLES,

@@ -30,7 +30,11 @@ from dlt import resource as dlt_resource
 from pydantic import Field
 
 from analytics_assets.orchestration import charts
-from analytics_assets.orchestration.checks import Findings, Past, check_specs, evaluate_alone, look
+from analytics_assets.orchestration.check_results import (
+    check_results,
+    check_specs,
+    figures_metadata,
+)
 from analytics_assets.orchestration.metadata import (
     definition_metadata,
     kinds,
@@ -44,6 +48,8 @@ from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, GROUPS
 from analytics_assets.segment.errors import AnalyticsError, SettingError, TokenRejected
 from analytics_assets.segment.settings import LoadOptions
 from analytics_assets.segment.spans import span
+from analytics_assets.warehouse.checks.examination import Past
+from analytics_assets.warehouse.checks.findings import Findings
 from analytics_assets.warehouse.settings import WarehouseSettings
 
 if TYPE_CHECKING:
@@ -207,6 +213,8 @@ class _Run:
 
     def look(self, pipeline: "Pipeline", outcomes: "Sequence[Outcome]") -> None:
         """Check what has been loaded of a group."""
+        from analytics_assets.warehouse.checks.run import look
+
         loaded = [outcome.endpoint.name for outcome in outcomes if outcome.loaded]
         due = {name: checks for name, checks in self._checks.items() if name in loaded}
         log = self._context.log
@@ -227,10 +235,10 @@ class _Run:
                 yield MaterializeResult(
                     asset_key=name,
                     metadata={
-                        **self._findings.metadata.get(name, {}),
+                        **figures_metadata(name, self._findings.figures.get(name), log),
                         **run_metadata(outcome, warehouse),
                     },
-                    check_results=self._findings.results.get(name, []),
+                    check_results=check_results(self._findings.results.get(name, [])),
                 )
             elif not outcome.available:
                 log.warning(unavailable_text(outcome))
@@ -239,13 +247,15 @@ class _Run:
 
     def check_alone(self) -> Iterator[AssetCheckResult]:
         """Run the checks that are selected without their assets, on the tables as they are."""
+        from analytics_assets.warehouse.checks.run import evaluate_alone
+
+        log = self._context.log
         alone = {name: names for name, names in self._checks.items() if name not in self._names}
         for group in GROUPS:
             checks = {name: n for name, n in alone.items() if BY_NAME[name].group == group}
             if checks:
-                yield from evaluate_alone(
-                    group, checks, self._past, self.warehouse, self._context.log
-                )
+                found = evaluate_alone(group, checks, self._past, self.warehouse, log)
+                yield from check_results(found)
 
     def _past(self, name: str) -> Past:
         return past(self._context.instance, name, fewer_expected=self._options.expect_fewer_rows)

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.settings import ApiSettings
+from analytics_assets.warehouse.preflight import check_settings
 from analytics_assets.warehouse.settings import WarehouseSettings
 
 DEFAULT_BASE_URL: Final = "https://api.segmentapis.com"
@@ -164,7 +165,7 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
             lock_timeout=self.lock_timeout,
             reader_timeout=self.reader_timeout,
         )
-        settings.check()
+        check_settings(settings)
         return settings
 
     def destination_name(self) -> str:

@@ -25,10 +25,12 @@ from analytics_assets.segment.reader import (
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import Log
 from analytics_assets.segment.spans import span
+from analytics_assets.warehouse.destination import new_pipeline
+from analytics_assets.warehouse.locks import exclusive, open_database
 from analytics_assets.warehouse.outcome import LoadRequest, Outcome
 from analytics_assets.warehouse.package import load_group
 from analytics_assets.warehouse.plan import GroupPlan, Period, plan_group
-from analytics_assets.warehouse.settings import new_pipeline
+from analytics_assets.warehouse.preflight import check_settings
 
 Look = Callable[[Pipeline, Sequence[Outcome]], None]
 
@@ -49,7 +51,7 @@ def load_groups(request: LoadRequest, look: Look, log: Log) -> Iterator[list[Out
         TokenRejected: the API refused everything.
         AnalyticsError: the destination cannot be reached.
     """
-    request.warehouse.check()
+    check_settings(request.warehouse)
     period = Period.of(request.options)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="analytics_assets_")))
@@ -83,7 +85,7 @@ def _locked_plan(
     place = folder / group
     place.mkdir()
     pipeline = new_pipeline(group, request.warehouse, place)
-    lock.enter_context(request.warehouse.exclusive(group, pipeline, log))
+    lock.enter_context(exclusive(group, request.warehouse, pipeline, log))
     return plan_group(group, request, pipeline, place, period, log)
 
 
@@ -116,7 +118,7 @@ def _load(plan: GroupPlan, request: LoadRequest, look: Look, log: Log) -> list[O
     pipeline.activate()
     try:
         outcomes = load_group(plan, request.warehouse, request.options, log)
-        with span("check"), request.warehouse.open(pipeline, log):
+        with span("check"), open_database(request.warehouse, pipeline, log):
             look(pipeline, outcomes)
     finally:
         pipeline.deactivate()

@@ -24,9 +24,11 @@ from analytics_assets.segment.settings import LoadOptions, Log
 from analytics_assets.segment.spans import span
 from analytics_assets.segment.staging import Staging
 from analytics_assets.warehouse.counts import count_rows, mark_deleted
+from analytics_assets.warehouse.destination import new_pipeline
+from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import Outcome, TableCounts
 from analytics_assets.warehouse.plan import GroupPlan
-from analytics_assets.warehouse.settings import WarehouseSettings, new_pipeline
+from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
 from analytics_assets.warehouse.state import stored_types
 
@@ -91,7 +93,7 @@ def _load_alone(
     for number, outcome in enumerate(outcomes):
         pipeline = new_pipeline(plan.group, warehouse, plan.folder / str(number))
         try:
-            with warehouse.open(pipeline, log):
+            with open_database(warehouse, pipeline, log):
                 pipeline.sync_destination()
             _load_package(pipeline, [outcome], warehouse, log)
         except PipelineStepFailed as error:
@@ -109,7 +111,7 @@ def _load_package(
     with span("normalize"):
         pipeline.normalize()
     pa.default_memory_pool().release_unused()  # the database is going to need it
-    with span("load"), warehouse.open(pipeline, log):
+    with span("load"), open_database(warehouse, pipeline, log):
         info = pipeline.load()
         info.raise_on_failed_jobs()
         load_id = info.loads_ids[0]

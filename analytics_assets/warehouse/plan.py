@@ -25,6 +25,8 @@ from analytics_assets.segment.records import RowTyper
 from analytics_assets.segment.settings import ApiSettings, LoadOptions, Log
 from analytics_assets.segment.staging import Staging
 from analytics_assets.warehouse.counts import count_rows
+from analytics_assets.warehouse.destination import restore
+from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import LoadRequest, TableCounts
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
@@ -105,8 +107,8 @@ def _restore(
     pipeline: Pipeline, endpoints: Sequence[Endpoint], warehouse: WarehouseSettings, log: Log
 ) -> Mapping[str, TableCounts]:
     """Bring state and schema back from the destination; count what full lists hold now."""
-    with warehouse.open(pipeline, log):
-        warehouse.restore(pipeline)
+    with open_database(warehouse, pipeline, log):
+        restore(warehouse, pipeline)
         full_lists = [e.name for e in endpoints if e.full_list and stored_types(pipeline, e)]
         if not full_lists:
             return {}
