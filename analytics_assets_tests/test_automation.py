@@ -63,7 +63,7 @@ CONCERNED = {
     "credentials": "warehouses",
     "destination_filters": "",
     "destinations": "destinations",
-    "groups": "users",
+    "groups": "groups group_users",
     "labels": "labels",
     "profiles_warehouses": "",
     "reverse_etl_models": "reverse_etl_models",
@@ -75,10 +75,14 @@ CONCERNED = {
     "warehouses": "warehouses",
     "warehouses (selective sync)": "warehouses",
 }
-EXCEPT = dict.fromkeys(
-    ("Policy Created", "Policy Deleted", "User Policy Updated", "User Group Policy Updated"),
-    "users roles",
-)
+EXCEPT = {
+    "Policy Created": "users roles groups",
+    "Policy Deleted": "users roles groups",
+    "User Policy Updated": "users roles",
+    "User Group Policy Updated": "roles groups",
+    "User Group Updated": "groups",
+    "Group Memberships Deleted": "users groups group_users",
+}
 DOCUMENTED = sorted(
     {
         (kind, EXCEPT.get(kind, CONCERNED[heading]))
@@ -91,7 +95,8 @@ SEEN_ELSEWHERE = [
     ("Integrations Created", "destinations"),
     ("Warehouses Deleted", "warehouses"),
     ("Destination Filters Modified", ""),
-    ("Source Function Deleted", ""),
+    ("Source Function Deleted", "functions"),
+    ("Tracking Plan Modified", "tracking_plans tracking_plan_rules"),
     ("Source Connected To Space", "sources spaces"),
     ("Source Connected to Tracking Plan", "sources"),
     ("Space Created", "spaces"),
@@ -401,6 +406,7 @@ def test_every_documented_type_requests_a_run_of_exactly_its_assets(follower: Fo
         ("user", "users"),
         ("role", "roles"),
         ("label", "labels"),
+        ("function", "functions"),
     ],
 )
 def test_an_unknown_type_goes_by_its_resource_type(resource: str, name: str) -> None:
@@ -427,7 +433,7 @@ def test_a_table_belongs_to_the_types_of_its_row_alone() -> None:
     """A resource that can change needs event types in its row, or the sensor never loads it."""
     without = {endpoint.name for endpoint in ENDPOINTS if not endpoint.event_types}
     lists = {e.name for e in ENDPOINTS if e.group in ("catalog", "usage")}
-    assert without == lists | {"audit_events"}
+    assert without == lists | {"audit_events", "workspace"}
 
 
 # The sensor: which events.
