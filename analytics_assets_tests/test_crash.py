@@ -18,8 +18,7 @@ import pytest
 
 from analytics_assets.endpoints import BY_NAME
 from analytics_assets.months import shift
-from analytics_assets.sandbox import Options, Sandbox
-from analytics_assets.sandbox.server import RequestInfo
+from analytics_assets.sandbox import Options, RequestInfo, Sandbox
 from analytics_assets_tests.conftest import project_for
 from analytics_assets_tests.harness import Project, assert_same, expected_rows, steps_failed
 from analytics_assets_tests.timetravel import USAGE, assert_usage

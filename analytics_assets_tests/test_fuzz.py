@@ -17,8 +17,7 @@ from analytics_assets.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.errors import ResourceError
 from analytics_assets.reading import Reading
 from analytics_assets.rows import BadValue, RowTyper
-from analytics_assets.sandbox import Reply
-from analytics_assets.sandbox.data import Workspace
+from analytics_assets.sandbox import Reply, Workspace
 from analytics_assets.transport import Envelope
 from analytics_assets_tests.faults import KINDS, everything, inject
 from analytics_assets_tests.harness import Project, materialized, steps_failed

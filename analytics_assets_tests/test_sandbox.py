@@ -22,8 +22,9 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox, Workspace
+from analytics_assets.sandbox.audit import AuditWindow
 from analytics_assets.sandbox.cli import child_environment, split_command
-from analytics_assets.sandbox.data import AuditWindow, Clock, parse_moment
+from analytics_assets.sandbox.moments import Clock, parse_moment
 
 CONTRACT = json.loads((Path(__file__).parent / "data" / "wire_contract.json").read_text())
 RESOURCES = CONTRACT["resources"]

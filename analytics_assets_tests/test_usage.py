@@ -15,8 +15,7 @@ import pytest
 
 from analytics_assets.endpoints import BY_NAME
 from analytics_assets.months import month_range, shift
-from analytics_assets.sandbox import Options, Reply
-from analytics_assets.sandbox.server import RequestInfo
+from analytics_assets.sandbox import Options, Reply, RequestInfo
 from analytics_assets_tests.harness import Project, materialized, steps_failed
 from analytics_assets_tests.timetravel import USAGE, assert_usage, at, months_asked, start_at, utc
 
