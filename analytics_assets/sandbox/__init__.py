@@ -7,9 +7,9 @@ benchmarks.
 ...     load(sandbox.url, sandbox.token)
 """
 
+from analytics_assets.sandbox.lists import RESOURCES
 from analytics_assets.sandbox.options import Bounds, Options, Order
 from analytics_assets.sandbox.replies import Reply, RequestInfo
-from analytics_assets.sandbox.resources import RESOURCES
 from analytics_assets.sandbox.server import Sandbox
 from analytics_assets.sandbox.workspace import Workspace
 

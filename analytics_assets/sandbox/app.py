@@ -13,32 +13,33 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from analytics_assets.sandbox.pages import Turn, envelope
+from analytics_assets.sandbox.pages import Turn, envelope, single
 from analytics_assets.sandbox.parameters import (
     audit_cursor,
     offset_cursor,
     read_audit_cursor,
+    read_choice,
     read_moment,
     read_offset,
     read_page_size,
     read_period,
 )
 from analytics_assets.sandbox.replies import (
-    NOT_FOUND,
     OK,
     UNAUTHORIZED,
     RefusedError,
     Reply,
     RequestInfo,
     failure,
+    not_found,
 )
-from analytics_assets.sandbox.resources import RESOURCES, Resource
+from analytics_assets.sandbox.resources import Resource
+from analytics_assets.sandbox.routes import Route
 from analytics_assets.sandbox.state import State
 
 _EVERYTHING = 10**9
 _TRANSPORT = "analytics_sandbox.transport"
 _LOGGED_HEADERS = frozenset({"user-agent", "accept", "accept-encoding", "connection"})
-_BY_PATH: Mapping[str, Resource] = {resource.path: resource for resource in RESOURCES.values()}
 
 
 class Api:
@@ -51,8 +52,10 @@ class Api:
         """Answer one request."""
         state = self._state
         arrived_at = time.monotonic()
-        info, authorization = _request_info(scope, state.note_arrival(), arrived_at)
-        state.limiter.arrive(arrived_at)
+        route = state.routes.find(scope["path"])
+        name = "" if route is None else route.resource.name
+        number = state.note_arrival(arrived_at, name)
+        info, authorization = _request_info(scope, number, arrived_at, name)
         reply = self._reply(scope["method"], info, authorization)
         delay = state.options.latency + reply.delay
         if delay > 0 and not await state.pause(delay):
@@ -69,7 +72,7 @@ class Api:
         expected = f"Bearer {state.token}"
         if not hmac.compare_digest(authorization.encode(), expected.encode()):
             return failure(UNAUTHORIZED, "RequestError", "Unauthorized")
-        refusal = state.limiter.admit() or state.random_fault()
+        refusal = state.refusal(info) or state.random_fault()
         if refusal is not None:
             return refusal
         try:
@@ -85,33 +88,50 @@ class Api:
             self._state.limiter.announce(float(wait))
 
     def _body(self, method: str, info: RequestInfo) -> bytes:
-        workspace, options = self._state.workspace, self._state.options
-        resource = _BY_PATH.get(info.path)
-        if method == "GET" and info.path == "/":
-            return orjson.dumps({"data": {"workspace": workspace.describe()}})
-        if method != "GET" or resource is None:
-            raise RefusedError(failure(NOT_FOUND, "NotFound", "Resource not found"))
+        options = self._state.options
+        route = self._state.routes.find(info.path)
+        if method != "GET" or route is None:
+            raise not_found()
+        resource = route.resource
         if resource.name in options.features_off:
             status = options.features_off_status
             raise RefusedError(failure(status, "RequestError", "Not available"))
-        if resource.kind == "plain":
-            rows, _ = workspace.page(resource.name, 0, _EVERYTHING)
-            return envelope(resource, rows, None)
-        count = read_page_size(info.params, options.page_limit)
+        if resource.kind in ("plain", "single"):
+            return self._whole_body(route)
+        count = read_page_size(info.params, min(options.page_limit, resource.page_limit))
         if resource.kind == "audit":
             return self._audit_body(resource, info.params, count)
-        return self._list_body(resource, info.params, count)
+        return self._list_body(route, info.params, count)
 
-    def _list_body(self, resource: Resource, params: Mapping[str, str], count: int) -> bytes:
-        workspace = self._state.workspace
-        offset = read_offset(params.get("pagination.cursor"))
+    def _whole_body(self, route: Route) -> bytes:
+        rows, _ = self._page(route, 0, _EVERYTHING)
+        if route.resource.kind == "plain":
+            return envelope(route.resource, rows, None)
+        if not rows:
+            raise not_found()
+        return single(route.resource, rows[0])
+
+    def _list_body(self, route: Route, params: Mapping[str, str], count: int) -> bytes:
+        resource = route.resource
+        offset = read_offset(params.get("pagination.cursor"), resource.first_offset)
         if resource.kind == "usage":
             month = read_period(params)
+            workspace = self._state.workspace
             rows, total = workspace.usage_page(resource.name, month, offset, count)
         else:
-            rows, total = workspace.page(resource.name, offset, count)
-        turn = Turn(offset, count, total, offset_cursor)
+            choice = read_choice(params, resource.choice)
+            rows, total = self._page(route, offset, count, choice)
+        turn = Turn(offset, count, total, lambda at: offset_cursor(at + resource.first_offset))
         return envelope(resource, rows, turn.pagination(resource))
+
+    def _page(
+        self, route: Route, offset: int, count: int, choice: Mapping[str, str] | None = None
+    ) -> tuple[list[bytes], int]:
+        name, workspace = route.resource.name, self._state.workspace
+        try:
+            return workspace.page(name, offset, count, parent=route.parent, choice=choice)
+        except KeyError:
+            raise not_found() from None
 
     def _audit_body(self, resource: Resource, params: Mapping[str, str], count: int) -> bytes:
         workspace = self._state.workspace
@@ -132,7 +152,9 @@ class Api:
         return envelope(resource, rows, turn.pagination(resource))
 
 
-def _request_info(scope: Scope, number: int, arrived_at: float) -> tuple[RequestInfo, str]:
+def _request_info(
+    scope: Scope, number: int, arrived_at: float, resource: str
+) -> tuple[RequestInfo, str]:
     headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
     query = scope["query_string"].decode("latin-1")
     info = RequestInfo(
@@ -141,6 +163,7 @@ def _request_info(scope: Scope, number: int, arrived_at: float) -> tuple[Request
         params=dict(parse_qsl(query, keep_blank_values=True)),
         headers={key: value for key, value in headers.items() if key in _LOGGED_HEADERS},
         arrived_at=arrived_at,
+        resource=resource,
     )
     return info, headers.get("authorization", "")
 

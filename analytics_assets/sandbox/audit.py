@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from analytics_assets.sandbox._bodies import Company, Record, rng_for
+from analytics_assets.sandbox.company import Company, Record, rng_for
+from analytics_assets.sandbox.lists.trail import audit_tail, audit_variants
 from analytics_assets.sandbox.moments import millis, parse_moment
 from analytics_assets.sandbox.options import Bounds, Order
 from analytics_assets.sandbox.resources import Key
@@ -48,7 +49,7 @@ class AuditTrail:
         self._count = count
         self._start = start
         self._fractions = fractions
-        self._variants = company.audit_variants()
+        self._variants = audit_variants(company)
         self._tails: dict[int, bytes] = {}
         self._changed: dict[int, bytes] = {}
         self._times: array[int] | None = None
@@ -97,7 +98,7 @@ class AuditTrail:
         record = {
             "id": f"events/{number}",
             "timestamp": self._stamp(millis(now)),
-            **self._company.audit_tail(number % self._variants),
+            **audit_tail(self._company, number % self._variants),
             **fields,
         }
         self.put(record)
@@ -164,7 +165,7 @@ class AuditTrail:
     def _tail(self, variant: int) -> bytes:
         tail = self._tails.get(variant)
         if tail is None:
-            tail = self._tails[variant] = orjson.dumps(self._company.audit_tail(variant))
+            tail = self._tails[variant] = orjson.dumps(audit_tail(self._company, variant))
         return tail
 
     def _stamp(self, millis: int) -> str:

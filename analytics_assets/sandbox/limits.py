@@ -1,9 +1,10 @@
-"""The rate limit of the sandbox."""
+"""The rate limits of the sandbox: one for all requests, and lower ones of single lists."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from dataclasses import replace
 from email.utils import formatdate
 
@@ -14,23 +15,17 @@ _TOLERANCE = 0.05
 _MINUTE = 60.0
 
 
-class RateLimiter:
-    """A token bucket which also notes who does not wait as long as told.
+class Limit:
+    """Tells clients to wait, and notes who does not wait as long as told.
 
     Requests which arrive within 50 ms of a refusal may have been on their way already and do not
     count as early; nor do those at most 50 ms ahead of the announced end.
     """
 
-    def __init__(self, options: Options) -> None:
-        """Start with a full bucket."""
-        self._hint = options.retry_after
-        self._per_second = (options.rate_limit or 0.0) / _MINUTE
-        self._capacity = float(options.burst or max(math.ceil(options.rate_limit or 1), 1))
-        self._level = self._capacity
-        self._filled_at = time.monotonic()
+    def __init__(self) -> None:
+        """Start with nobody told to wait."""
         self._announced_at = -math.inf
         self._blocked_until = -math.inf
-        self.active = options.rate_limit is not None
         self.early_requests = 0
 
     def arrive(self, now: float) -> None:
@@ -43,6 +38,41 @@ class RateLimiter:
         now = time.monotonic()
         self._announced_at = now
         self._blocked_until = max(self._blocked_until, now + seconds)
+
+
+class OwnLimit(Limit):
+    """The rate limit of one list: so many requests within any minute."""
+
+    def __init__(self, per_minute: int) -> None:
+        """Start with no request seen."""
+        super().__init__()
+        self._admitted: deque[float] = deque(maxlen=per_minute)
+
+    def admit(self, now: float) -> Reply | None:
+        """Count a request that arrives now, or give the refusal."""
+        oldest = self._admitted[0] if len(self._admitted) == self._admitted.maxlen else -math.inf
+        wait = oldest + _MINUTE - now
+        if wait <= 0:
+            self._admitted.append(now)
+            return None
+        self.announce(wait)
+        data = {"msBeforeNext": math.ceil(wait * 1000)}
+        reply = failure(LIMITED, "RequestError", "Too many requests", data=data)
+        return replace(reply, headers={"Retry-After": str(math.ceil(wait))})
+
+
+class RateLimiter(Limit):
+    """The rate limit of all requests: a token bucket."""
+
+    def __init__(self, options: Options) -> None:
+        """Start with a full bucket."""
+        super().__init__()
+        self._hint = options.retry_after
+        self._per_second = (options.rate_limit or 0.0) / _MINUTE
+        self._capacity = float(options.burst or max(math.ceil(options.rate_limit or 1), 1))
+        self._level = self._capacity
+        self._filled_at = time.monotonic()
+        self.active = options.rate_limit is not None
 
     def admit(self) -> Reply | None:
         """Take one request out of the bucket, or give the refusal."""

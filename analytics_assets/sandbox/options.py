@@ -25,6 +25,8 @@ class Options:
         burst: requests that may come at once; a minute's worth when not given.
         retry_after: where a refusal says how long to wait: the ``Retry-After`` header (with the
             milliseconds in the body, too), the body alone, or the reset header alone.
+        rate_limits: whether the lower rate limits of single lists hold, each counted by itself and
+            on top of ``rate_limit``.
         fault_rate: share of requests answered by a random fault.
         token: the only token accepted; invented when not given.
         audit_order: whether audit events start with the oldest or the newest.
@@ -42,6 +44,7 @@ class Options:
     rate_limit: float | None = None
     burst: int | None = None
     retry_after: Hint = "header"
+    rate_limits: bool = False
     fault_rate: float = 0.0
     token: str | None = None
     audit_order: Order = "asc"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from analytics_assets.sandbox._bodies import Record
+from analytics_assets.sandbox.company import Record
 from analytics_assets.sandbox.resources import Resource
 
 
@@ -35,6 +35,11 @@ class Turn:
         if resource.total:
             pagination["totalEntries"] = self.total
         return pagination
+
+
+def single(resource: Resource, record: bytes) -> bytes:
+    """Put the one object there is into an answer."""
+    return b'{"data":{"%b":%b}}' % (resource.list_key.encode(), record)
 
 
 def envelope(resource: Resource, rows: list[bytes], pagination: Record | None) -> bytes:

@@ -11,6 +11,7 @@ import orjson
 
 from analytics_assets.sandbox.moments import parse_moment, parse_month
 from analytics_assets.sandbox.replies import RefusedError, invalid
+from analytics_assets.sandbox.resources import Choice
 
 DEFAULT_PAGE_SIZE = 200
 
@@ -27,6 +28,18 @@ def read_page_size(params: Mapping[str, str], limit: int) -> int:
     if count > limit:
         raise invalid(name, f"must be less than or equal to {limit}")
     return count
+
+
+def read_choice(params: Mapping[str, str], choice: Choice | None) -> dict[str, str]:
+    """Give the values that fields of the records must have, by the parameter for it."""
+    if choice is None:
+        return {}
+    value = params.get(choice.field, "")
+    if not value and choice.required:
+        raise invalid(choice.field, "is required")
+    if value and value not in choice.values:
+        raise invalid(choice.field, f"must be one of [{', '.join(choice.values)}]")
+    return {choice.field: value} if value else {}
 
 
 def read_period(params: Mapping[str, str]) -> date:
@@ -60,17 +73,20 @@ def _bad_cursor() -> RefusedError:
     return invalid("pagination.cursor", "is not a valid cursor")
 
 
-def read_offset(cursor: str | None) -> int:
-    """Give the offset a cursor stands for; without a cursor it is the start."""
+def read_offset(cursor: str | None, first: int = 0) -> int:
+    """Give the offset a cursor stands for; without a cursor it is the start.
+
+    ``first`` is what the cursor of the first page says.
+    """
     if cursor is None:
         return 0
     try:
         offset = int(base64.b64decode(cursor, validate=True))
     except (binascii.Error, ValueError):
         raise _bad_cursor() from None
-    if offset < 0 or offset_cursor(offset) != cursor:
+    if offset < first or offset_cursor(offset) != cursor:
         raise _bad_cursor()
-    return offset
+    return offset - first
 
 
 def audit_cursor(offset: int, floor: int, end: int) -> str:

@@ -15,6 +15,7 @@ class RequestInfo:
     """A request as it arrived; in the log of the sandbox with the status it was answered with.
 
     The status is 0 when the connection was dropped without an answer. The token is never kept.
+    The resource is the name of the list that the path stands for, empty if there is none.
     """
 
     number: int
@@ -23,6 +24,7 @@ class RequestInfo:
     headers: Mapping[str, str]
     arrived_at: float
     status: int = 0
+    resource: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,11 @@ class RefusedError(Exception):
 def failure(status: int, kind: str, message: str, **more: object) -> Reply:
     """Give an answer with one error in the form of the service."""
     return Reply(status, orjson.dumps({"errors": [{"type": kind, "message": message, **more}]}))
+
+
+def not_found() -> RefusedError:
+    """Give the refusal of a path that stands for nothing; to be raised."""
+    return RefusedError(failure(NOT_FOUND, "NotFound", "Resource not found"))
 
 
 def invalid(name: str, message: str) -> RefusedError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
@@ -14,9 +14,11 @@ import uvicorn
 from starlette.applications import Starlette
 
 from analytics_assets.sandbox.app import create_app, with_transport
+from analytics_assets.sandbox.lists import RESOURCES
 from analytics_assets.sandbox.moments import Clock
 from analytics_assets.sandbox.options import Options
-from analytics_assets.sandbox.replies import Reply, RequestInfo
+from analytics_assets.sandbox.replies import LIMITED, Reply, RequestInfo
+from analytics_assets.sandbox.resources import Resource
 from analytics_assets.sandbox.state import State
 from analytics_assets.sandbox.workspace import Workspace
 
@@ -49,6 +51,7 @@ class Sandbox:
         *,
         now: datetime | Callable[[], datetime] | None = None,
         port: int = 0,
+        resources: Mapping[str, Resource] = RESOURCES,
     ) -> None:
         """Prepare the service.
 
@@ -57,6 +60,7 @@ class Sandbox:
             now: the moment it starts at and stays at, or a function that gives the moment; the
                 real time when not given.
             port: the port to listen on, 0 for a free one.
+            resources: the table of what it serves.
         """
         self._clock = Clock()
         if isinstance(now, datetime):
@@ -64,7 +68,7 @@ class Sandbox:
         elif now is not None:
             self._clock.follow(now)
         self.options = options or Options()
-        self.state = State(self.options, self._clock)
+        self.state = State(self.options, self._clock, resources)
         self._port = port
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -152,18 +156,28 @@ class Sandbox:
     @property
     def early_requests(self) -> int:
         """How many requests came before a wait that had been announced was over."""
-        return self.state.limiter.early_requests
+        return self.state.early_requests
 
     def count(self, path: str | None = None) -> int:
-        """Tell how many requests were answered, in all or under one path."""
-        return sum(1 for info in self.requests if path is None or info.path == path)
+        """Tell how many requests were answered: in all, under one path, or for a list by name."""
+        return sum(path in (None, info.path, info.resource) for info in self.requests)
+
+    def refused(self, name: str | None = None) -> int:
+        """Tell how many requests were answered with 429, in all or for one list."""
+        return sum(
+            info.status == LIMITED and name in (None, info.resource) for info in self.requests
+        )
 
     def clear(self) -> None:
         """Forget the requests so far and the early ones among them."""
         self.state.clear()
 
     def served(self, name: str) -> list[dict[str, Any]]:
-        """Give every record the service would hand out for a list now."""
+        """Give every record the service would hand out for a list now.
+
+        Records of a list that hangs on another one come with the identifier of their parent, those
+        of a list of texts under the name of its key.
+        """
         return self.workspace.records(name)
 
 

@@ -7,16 +7,16 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from analytics_assets.sandbox._bodies import rng_for
-from analytics_assets.sandbox.limits import RateLimiter
-from analytics_assets.sandbox.moments import utc_now
+from analytics_assets.sandbox.company import rng_for
+from analytics_assets.sandbox.limits import OwnLimit, RateLimiter
 from analytics_assets.sandbox.options import Options
 from analytics_assets.sandbox.replies import ERROR, LIMITED, Reply, RequestInfo, failure
-from analytics_assets.sandbox.resources import RESOURCES
+from analytics_assets.sandbox.resources import Resource
+from analytics_assets.sandbox.routes import Routes
 from analytics_assets.sandbox.workspace import Workspace
 
 _POLL_SECONDS = 0.05
@@ -28,9 +28,11 @@ _FAULTS: tuple[int | None, ...] = (429, 500, 502, 503, 504, None)
 class State:
     """What the application works on; shared between its event loop and the tests."""
 
-    def __init__(self, options: Options, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, options: Options, clock: Callable[[], datetime], resources: Mapping[str, Resource]
+    ) -> None:
         """Invent the workspace the options describe."""
-        unknown = sorted(set(options.features_off) - set(RESOURCES))
+        unknown = sorted(set(options.features_off) - set(resources))
         if unknown:
             raise ValueError(f"no such list: {', '.join(unknown)}")
         self.options = options
@@ -42,8 +44,15 @@ class State:
             clock,
             audit_order=options.audit_order,
             audit_fractions=options.audit_fractions,
+            resources=resources,
         )
+        self.routes = Routes(resources)
         self.limiter = RateLimiter(options)
+        self._own_limits = {
+            row.name: OwnLimit(row.rate_limit)
+            for row in resources.values()
+            if row.rate_limit is not None and options.rate_limits
+        }
         self.intercept: Callable[[RequestInfo], Reply | None] | None = None
         self.stopping = False
         self._faults: random.Random = rng_for(f"{options.seed}:faults")
@@ -57,11 +66,27 @@ class State:
         with self._lock:
             return list(self._log)
 
-    def note_arrival(self) -> int:
-        """Give the number of a request that has just arrived, counting from 1."""
+    @property
+    def early_requests(self) -> int:
+        """How many requests came before an announced wait was over."""
+        limits = (self.limiter, *self._own_limits.values())
+        return sum(limit.early_requests for limit in limits)
+
+    def note_arrival(self, now: float, resource: str) -> int:
+        """Give the number of a request that has just arrived for a list, counting from 1."""
+        self.limiter.arrive(now)
+        if resource in self._own_limits:
+            self._own_limits[resource].arrive(now)
         with self._lock:
             self._arrived += 1
             return self._arrived
+
+    def refusal(self, info: RequestInfo) -> Reply | None:
+        """Give the answer to a request that is too many for one of the limits."""
+        refused = self.limiter.admit()
+        if refused is None and info.resource in self._own_limits:
+            refused = self._own_limits[info.resource].admit(info.arrived_at)
+        return refused
 
     def note_answer(self, info: RequestInfo, status: int) -> None:
         """Add a request to the log."""
@@ -73,7 +98,8 @@ class State:
         with self._lock:
             self._log.clear()
             self._arrived = 0
-            self.limiter.early_requests = 0
+            for limit in (self.limiter, *self._own_limits.values()):
+                limit.early_requests = 0
 
     async def pause(self, seconds: float) -> bool:
         """Wait, unless the service stops meanwhile; tell whether the time is over."""

@@ -9,16 +9,18 @@ from typing import Any
 
 import orjson
 
-from analytics_assets.sandbox._bodies import BASE_COUNTS, Company, Record, is_secret, secrets_in
 from analytics_assets.sandbox._usage import UsageLedger, day_timestamp, months_back, next_month
 from analytics_assets.sandbox.audit import RETENTION, AuditTrail, AuditWindow
+from analytics_assets.sandbox.company import Company, Record, is_secret, secrets_in
+from analytics_assets.sandbox.lists import RESOURCES
 from analytics_assets.sandbox.moments import millis, parse_moment, parse_month, utc_now
 from analytics_assets.sandbox.options import Bounds, Order
-from analytics_assets.sandbox.records import Collection
-from analytics_assets.sandbox.resources import RESOURCES, Key
+from analytics_assets.sandbox.records import Children, Collection
+from analytics_assets.sandbox.resources import Key, Resource
 
 _USAGE_MONTHS = 36
-_CATALOGS = frozenset({"catalog_destinations", "catalog_sources", "catalog_warehouses"})
+_OTHER_ROOMS = frozenset({"audit", "usage"})
+_EVERYTHING = 10**9
 
 
 class Workspace:
@@ -26,7 +28,8 @@ class Workspace:
 
     ``scale`` multiplies what a workspace owns (sources, destinations, users, audit events and so
     on; the three catalogs are the same for every workspace and stay as they are). ``counts`` sets
-    the number of records of single lists, and ``usage_months`` the months of usage history.
+    the number of records of single lists (of a list that hangs on another one, the number for each
+    parent), and ``usage_months`` the months of usage history.
     Every method is safe to call from any thread while the server answers requests.
     """
 
@@ -39,21 +42,22 @@ class Workspace:
         *,
         audit_order: Order = "asc",
         audit_fractions: bool = False,
+        resources: Mapping[str, Resource] = RESOURCES,
     ) -> None:
         """Invent the company; records themselves are made when they are asked for."""
         self._lock = threading.RLock()
         self._now = now
         self._audit_order = audit_order
-        self.counts = _counts(scale, counts or {})
-        company = Company(seed, self.counts)
-        self.company = company
-        self._collections = {
-            name: Collection(RESOURCES[name], blueprint, self.counts[name])
-            for name, blueprint in company.blueprints().items()
+        self._resources = resources
+        self.counts = _counts(resources, scale, counts or {})
+        looks = {row.name: row.ids for row in resources.values() if row.ids is not None}
+        self.company = company = Company(seed, self.counts, looks)
+        self._collections = _collections(resources, company)
+        self._children = {
+            row.name: Children(row, company, self._collections[row.parent.name])
+            for row in resources.values()
+            if row.parent is not None
         }
-        for name, blueprint in company.blueprints().items():
-            if blueprint.embeds is not None:
-                self._collections[name].embedded = self._collections[blueprint.embeds]
         started = now()
         self._audit = AuditTrail(company, self.counts["audit_events"], started, audit_fractions)
         self.history_start = months_back(started.date(), self.counts["usage_months"] - 1)
@@ -67,25 +71,29 @@ class Workspace:
 
     def describe(self) -> Record:
         """Give the record of the workspace itself."""
-        return self.company.workspace()
+        return self.records("workspace")[0]
 
     # ------------------------------------------------------------------ reading
 
     def records(self, name: str) -> list[Record]:
         """Give every record of a list as it is served now, in served order.
 
-        For usage lists this is the whole history; audit events stop at the retention time.
+        For usage lists this is the whole history; audit events stop at the retention time. Records
+        of a list that hangs on another one carry the identifier of their parent, texts are records
+        of one field.
         """
         with self._lock:
-            kind = RESOURCES[name].kind
-            if kind == "usage":
+            resource = self._resources[name]
+            if resource.kind == "usage":
                 return [row for month in self.months() for row in self.usage(name, str(month))]
-            if kind == "audit":
-                window = self.audit_window()
-                rows = self._audit.page(window, self._audit_order, 0, self._audit.size(window))
-            else:
-                rows = self._collections[name].page(0, len(self._collections[name]))
-            return [orjson.loads(row) for row in rows]
+            if resource.kind == "audit":
+                rows, _ = self.audit_page(self.audit_window(), 0, _EVERYTHING)
+                return [orjson.loads(row) for row in rows]
+            return [
+                resource.from_wire(row, parent)
+                for parent, collection in self._lists(resource)
+                for row in collection.page(0, len(collection))
+            ]
 
     def usage(self, name: str, period: str) -> list[Record]:
         """Give the usage rows of the month a period lies in, as they are served now."""
@@ -113,11 +121,37 @@ class Workspace:
                 found.add(str(key))
         return found
 
-    def page(self, name: str, offset: int, count: int) -> tuple[list[bytes], int]:
-        """Give one page of a list as JSON records, and how many records the list has."""
+    def page(
+        self,
+        name: str,
+        offset: int,
+        count: int,
+        *,
+        parent: str | None = None,
+        choice: Mapping[str, str] | None = None,
+    ) -> tuple[list[bytes], int]:
+        """Give one page of a list as JSON records, and how many records the list has.
+
+        Args:
+            name: the list.
+            offset: how many records come before.
+            count: how many records the page holds at most.
+            parent: the record that the list hangs on, if it does on any.
+            choice: values that fields must have for a record to be in the list.
+
+        Raises:
+            KeyError: there is no such parent.
+        """
         with self._lock:
-            collection = self._collections[name]
-            return collection.page(offset, count), len(collection)
+            collection = self._list_of(name, parent)
+            if not choice:
+                return collection.page(offset, count), len(collection)
+            rows = [
+                row
+                for row in collection.page(0, len(collection))
+                if choice.items() <= orjson.loads(row).items()
+            ]
+            return rows[offset : offset + count], len(rows)
 
     def usage_page(
         self, name: str, month: date, offset: int, count: int
@@ -149,15 +183,37 @@ class Workspace:
 
     # ----------------------------------------------------------------- changing
 
-    def put(self, name: str, record: Mapping[str, Any]) -> None:
-        """Add a record to a list, or replace the one with the same key where it stands."""
-        with self._lock:
-            self._editable(name).put(record)
+    def put(self, name: str, record: Mapping[str, Any], *, parent: str | None = None) -> None:
+        """Add a record to a list, or replace the one with the same key where it stands.
 
-    def remove(self, name: str, key: str | Sequence[str]) -> None:
-        """Take a record off a list; ``KeyError`` when there is none with this key."""
+        In a list that hangs on another one the parent is named here or by the record, as those of
+        ``records`` do. Other lists stay as they are: a group still says how many members it had.
+
+        Raises:
+            KeyError: there is no such parent.
+        """
         with self._lock:
-            self._editable(name).remove((key,) if isinstance(key, str) else tuple(key))
+            hangs_on = self._resources[name].parent
+            if parent is None and hangs_on is not None:
+                parent = record.get(hangs_on.field)
+            self._editable(name, parent).put(record)
+
+    def remove(
+        self, name: str, key: str | Sequence[str | int], *, parent: str | None = None
+    ) -> None:
+        """Take a record off a list, and with it all lists that hang on it, for good.
+
+        In a list that hangs on another one the parent is named, or is the first part of the key.
+
+        Raises:
+            KeyError: there is no such record.
+        """
+        parts = (key,) if isinstance(key, str) else tuple(map(str, key))
+        if parent is None and self._resources[name].parent is not None:
+            parent, *rest = parts
+            parts = tuple(rest)
+        with self._lock:
+            self._editable(name, parent).remove(parts)
 
     def add_event(self, **fields: Any) -> Record:
         """Add an audit event and give it back.
@@ -174,7 +230,7 @@ class Workspace:
         Other rows stay as they are, also the totals of the workspace.
         """
         parts = (key,) if isinstance(key, str) else tuple(key)
-        if len(parts) != len(RESOURCES[name].key) or RESOURCES[name].kind != "usage":
+        if len(parts) != len(self._resources[name].key) or self._resources[name].kind != "usage":
             raise ValueError(f"{name} has no usage rows with the key {parts!r}")
         stamp = day_timestamp(parse_moment(parts[-1]).date())
         with self._lock:
@@ -189,13 +245,27 @@ class Workspace:
 
     # ------------------------------------------------------------------ details
 
-    def _editable(self, name: str) -> Collection | AuditTrail:
-        if RESOURCES[name].kind == "usage":
+    def _lists(self, resource: Resource) -> Iterable[tuple[str | None, Collection]]:
+        if resource.parent is None:
+            return [(None, self._collections[resource.name])]
+        return self._children[resource.name].all()
+
+    def _list_of(self, name: str, parent: str | None) -> Collection:
+        hangs_on = self._resources[name].parent
+        if hangs_on is None:
+            return self._collections[name]
+        if parent is None:
+            raise ValueError(f"{name} hang on {hangs_on.name}: name the {hangs_on.field}")
+        return self._children[name].of(parent)
+
+    def _editable(self, name: str, parent: str | None) -> Collection | AuditTrail:
+        kind = self._resources[name].kind
+        if kind == "usage":
             raise ValueError(f"{name} is changed with restate and drop_day")
-        return self._audit if RESOURCES[name].kind == "audit" else self._collections[name]
+        return self._audit if kind == "audit" else self._list_of(name, parent)
 
     def _usage_rows(self, name: str, month: date) -> list[bytes]:
-        if RESOURCES[name].kind != "usage":
+        if self._resources[name].kind != "usage":
             raise ValueError(f"{name} holds no usage")
         if month < self.history_start:
             return []
@@ -220,21 +290,36 @@ class Workspace:
         changed = []
         for record in map(orjson.loads, rows):
             if record["timestamp"] not in dropped:
-                key = tuple(record[field] for field in RESOURCES[name].key)
+                key = tuple(record[field] for field in self._resources[name].key)
                 changed.append(orjson.dumps({**record, **restated.get(key, {})}))
         return changed
 
 
-def _counts(scale: float, overrides: Mapping[str, int]) -> dict[str, int]:
+def _collections(resources: Mapping[str, Resource], company: Company) -> dict[str, Collection]:
+    """Prepare every list that hangs on no other one, after those whose records it repeats."""
+    made: dict[str, Collection] = {}
+    for row in sorted(resources.values(), key=lambda row: row.embedded is not None):
+        if row.parent is None and row.kind not in _OTHER_ROOMS:
+            repeats = None if row.embedded is None else made[row.embedded.name]
+            count = company.counts.get(row.name, row.size)
+            made[row.name] = Collection(row, company, count, embedded=repeats)
+    return made
+
+
+def _counts(
+    resources: Mapping[str, Resource], scale: float, overrides: Mapping[str, int]
+) -> dict[str, int]:
     """Work out how many records each list has."""
     counts = {
-        name: base if name in _CATALOGS else max(round(base * scale), 1)
-        for name, base in BASE_COUNTS.items()
+        row.name: max(round(row.size * scale), 1) if row.grows else row.size
+        for row in resources.values()
+        if row.size and row.kind != "single"
     }
     counts["usage_months"] = _USAGE_MONTHS
-    unknown = sorted(set(overrides) - set(counts))
+    known = [*counts, *(row.name for row in resources.values() if row.parent is not None)]
+    unknown = sorted(set(overrides) - set(known))
     if unknown:
-        raise ValueError(f"no such list: {', '.join(unknown)}; known are {', '.join(counts)}")
+        raise ValueError(f"no such list: {', '.join(unknown)}; known are {', '.join(known)}")
     _check_counts(overrides.items())
     counts.update(overrides)
     return counts
