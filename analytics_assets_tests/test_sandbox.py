@@ -17,132 +17,31 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
 
 import pytest
 
 from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox, Workspace
+from analytics_assets.sandbox.audit import AuditWindow
 from analytics_assets.sandbox.cli import child_environment, split_command
-from analytics_assets.sandbox.data import AuditWindow, Clock, parse_moment
+from analytics_assets.sandbox.moments import Clock
+from analytics_assets_tests.wire import (
+    CONTRACT,
+    NAMES,
+    PAGED,
+    RESOURCES,
+    USAGE,
+    ask,
+    check,
+    connect,
+    data,
+    error,
+    keys,
+    period,
+    walk,
+)
 
-CONTRACT = json.loads((Path(__file__).parent / "data" / "wire_contract.json").read_text())
-RESOURCES = CONTRACT["resources"]
-NAMES = list(RESOURCES)
-USAGE = [name for name in NAMES if RESOURCES[name]["period"]]
-PAGED = [name for name in NAMES if RESOURCES[name]["paginated"]]
 NOW = datetime(2026, 9, 16, 10, 30, tzinfo=timezone.utc)
 ROOT = Path(__file__).resolve().parents[1]
-Answer = tuple[int, dict[str, str], bytes]
-
-
-def connect(sandbox: Sandbox) -> http.client.HTTPConnection:
-    """Open a connection to the sandbox."""
-    parts = urlsplit(sandbox.url)
-    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
-
-
-def send(connection: http.client.HTTPConnection, path: str, token: str, query: str) -> Answer:
-    """Send one request over a connection and read the answer."""
-    headers = {"Authorization": f"Bearer {token}"}
-    connection.request("GET", f"{path}?{query}", headers=headers)
-    response = connection.getresponse()
-    return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
-
-
-def query_of(params: dict[str, object]) -> str:
-    """Write parameters for an address; underscores in their names stand for dots."""
-    return urlencode({name.replace("_", "."): str(value) for name, value in params.items()})
-
-
-def ask(
-    sandbox: Sandbox,
-    path: str,
-    token: str | None = None,
-    query: str | None = None,
-    **params: Any,
-) -> Answer:
-    """Send one request over a connection of its own."""
-    connection = connect(sandbox)
-    try:
-        text = query_of(params) if query is None else query
-        return send(connection, path, sandbox.token if token is None else token, text)
-    finally:
-        connection.close()
-
-
-def data(answer: Answer) -> dict[str, Any]:
-    """Give the data object of a success."""
-    assert answer[0] == 200, answer
-    assert answer[1]["content-type"] == "application/json"
-    content: dict[str, Any] = json.loads(answer[2])["data"]
-    return content
-
-
-def error(answer: Answer) -> dict[str, Any]:
-    """Give the only error of a failure."""
-    (only,) = json.loads(answer[2])["errors"]
-    assert isinstance(only, dict)
-    return only
-
-
-def walk(sandbox: Sandbox, name: str, size: int, **params: object) -> list[dict[str, Any]]:
-    """Read all pages of a list."""
-    rows: list[dict[str, Any]] = []
-    path, selector = RESOURCES[name]["path"], RESOURCES[name]["selector"]
-    asked = {"pagination_count": size, **params}
-    connection = connect(sandbox)
-    for _ in range(100_000):
-        content = data(send(connection, path, sandbox.token, query_of(asked)))
-        rows += content[selector.removeprefix("data.")]
-        following = content.get("pagination", {}).get("next")
-        if following is None:
-            connection.close()
-            return rows
-        asked["pagination_cursor"] = following
-    raise AssertionError("the walk does not end")
-
-
-def period(name: str, month: str = "2026-09-01") -> dict[str, object]:
-    """Give the parameters a list cannot do without."""
-    return {"period": month} if name in USAGE else {}
-
-
-def keys(name: str, rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Give the primary keys of records."""
-    return [tuple(row[field] for field in RESOURCES[name]["key"]) for row in rows]
-
-
-def check(value: Any, kind: str, where: str) -> None:
-    """Compare a value with a type of the contract, down to the last field."""
-    if kind.startswith("list<"):
-        assert isinstance(value, list), where
-        for item in value:
-            check(item, kind[5:-1], f"{where}[]")
-    elif kind in CONTRACT["types"]:
-        assert isinstance(value, dict), where
-        for name, rule in CONTRACT["types"][kind].items():
-            check_field(value, name, rule, f"{where}.{name}")
-    elif kind != "any JSON":
-        expected = {"string": str, "boolean": bool, "number": int, "object (free-form)": dict}
-        assert type(value) is expected[kind], f"{where}: {value!r}"
-
-
-def check_field(record: dict[str, Any], name: str, rule: dict[str, Any], where: str) -> None:
-    """Compare one field with its rule."""
-    if name not in record:
-        assert not rule["required"], f"{where} is missing"
-        return
-    value = record[name]
-    if value is None:
-        assert rule["nullable"], f"{where} is null"
-        return
-    check(value, rule["type"], where)
-    assert value in rule.get("enum", [value]), f"{where}: {value!r}"
-    if rule.get("format") == "integer in a string":
-        assert re.fullmatch(r"0|[1-9]\d*", value), f"{where}: {value!r}"
-    if rule.get("format") == "ISO-8601 UTC":
-        assert value.endswith("Z"), where
-        parse_moment(value)
 
 
 @pytest.fixture(scope="module")
