@@ -23,9 +23,9 @@ def address(_company: Company, index: int) -> Record:
     return {"address": f"row-{index}@example.com"}
 
 
-def holders(_company: Company, role: int) -> int:
-    """Give each role one holder more than the one before."""
-    return role
+def holders(company: Company, role: int) -> int:
+    """Give each role one holder more than the one before, unless told otherwise."""
+    return company.counts.get("holders", role)
 
 
 def holder(company: Company, role: int, index: int) -> Record:
@@ -112,6 +112,13 @@ def test_children_belong_to_their_parents(sandbox: Sandbox) -> None:
         expected += [{"roleId": role, **row} for row in rows]
     assert sandbox.served("holders") == expected
     assert sandbox.count("holders") == sum(max(-(-n // 4), 1) for n in range(22))
+
+
+def test_children_can_be_counted_out() -> None:
+    """Prevents the size of a list that hangs on another one from being fixed."""
+    counts = {"roles": 2, "holders": 3}
+    with Sandbox(Options(counts=counts), now=NOW, resources=TABLE) as sandbox:
+        assert [len(chain(sandbox, role)) for role in roles(sandbox)] == [3, 3]
 
 
 def test_children_of_nobody_are_not_found(sandbox: Sandbox) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import re
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from analytics_assets.sandbox import Sandbox
 from analytics_assets.sandbox.moments import parse_moment
+from analytics_assets_tests.wire_contract import CONTRACT_FILE
 
-CONTRACT = json.loads((Path(__file__).parent / "data" / "wire_contract.json").read_text())
+CONTRACT = json.loads(CONTRACT_FILE.read_text())
 RESOURCES = CONTRACT["resources"]
 NAMES = list(RESOURCES)
 USAGE = [name for name in NAMES if RESOURCES[name]["period"]]
@@ -71,30 +72,65 @@ def error(answer: Answer) -> dict[str, Any]:
 
 
 def walk(sandbox: Sandbox, name: str, size: int, **params: object) -> list[dict[str, Any]]:
-    """Read all pages of a list."""
+    """Read all pages of a list, of every parent and for every kind there is."""
     rows: list[dict[str, Any]] = []
-    path, selector = RESOURCES[name]["path"], RESOURCES[name]["selector"]
-    asked = {"pagination_count": size, **params}
     connection = connect(sandbox)
+    for path, needed, added in slices(sandbox, name):
+        asked = {"pagination_count": size, **needed, **params}
+        for page in _pages(sandbox, connection, path, asked):
+            rows += [added | record for record in records_of(name, page)]
+    connection.close()
+    return rows
+
+
+def slices(
+    sandbox: Sandbox, name: str
+) -> Iterator[tuple[str, dict[str, object], dict[str, object]]]:
+    """Give path, needed parameters and added fields of each of the walks a list is read in."""
+    path, parent = RESOURCES[name]["path"], RESOURCES[name].get("parent")
+    if parent is not None:
+        for record in sandbox.served(parent["resource"]):
+            place = "{" + parent["field"] + "}"
+            yield path.replace(place, record["id"]), {}, {parent["field"]: record["id"]}
+    elif RESOURCES[name].get("choice", {}).get("required"):
+        choice = RESOURCES[name]["choice"]
+        for value in choice["values"]:
+            yield path, {choice["field"]: value}, {}
+    else:
+        yield path, {}, {}
+
+
+def records_of(name: str, page: dict[str, Any]) -> list[dict[str, Any]]:
+    """Give the records of an answer; a single object is one, a text is a record of one field."""
+    content = page[RESOURCES[name]["selector"].removeprefix("data.")]
+    if RESOURCES[name].get("single"):
+        return [content]
+    if RESOURCES[name]["type"] == "string":
+        return [{RESOURCES[name]["key"][-1]: text} for text in content]
+    return list(content)
+
+
+def _pages(
+    sandbox: Sandbox, connection: http.client.HTTPConnection, path: str, asked: dict[str, object]
+) -> Iterator[dict[str, Any]]:
     for _ in range(100_000):
-        content = data(send(connection, path, sandbox.token, query_of(asked)))
-        rows += content[selector.removeprefix("data.")]
-        following = content.get("pagination", {}).get("next")
+        page = data(send(connection, path, sandbox.token, query_of(asked)))
+        yield page
+        following = page.get("pagination", {}).get("next")
         if following is None:
-            connection.close()
-            return rows
+            return
         asked["pagination_cursor"] = following
     raise AssertionError("the walk does not end")
 
 
 def period(name: str, month: str = "2026-09-01") -> dict[str, object]:
-    """Give the parameters a list cannot do without."""
+    """Give the month that a request for usage has to name."""
     return {"period": month} if name in USAGE else {}
 
 
 def keys(name: str, rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """Give the primary keys of records."""
-    return [tuple(row[field] for field in RESOURCES[name]["key"]) for row in rows]
+    return [tuple(row.get(field, "") for field in RESOURCES[name]["key"]) for row in rows]
 
 
 def check(value: Any, kind: str, where: str) -> None:
@@ -110,6 +146,12 @@ def check(value: Any, kind: str, where: str) -> None:
     elif kind != "any JSON":
         expected = {"string": str, "boolean": bool, "number": int, "object (free-form)": dict}
         assert type(value) is expected[kind], f"{where}: {value!r}"
+
+
+def check_record(name: str, record: dict[str, Any]) -> None:
+    """Compare a record of a list with the contract."""
+    kind = RESOURCES[name]["type"]
+    check(record[RESOURCES[name]["key"][-1]] if kind == "string" else record, kind, name)
 
 
 def check_field(record: dict[str, Any], name: str, rule: dict[str, Any], where: str) -> None:

@@ -103,10 +103,13 @@ class IdCodec:
         return "".join(letters)
 
     def decode(self, text: str) -> int:
-        """Give the index an identifier was made from; any text gives some number."""
+        """Give the index an identifier was made from, whatever stands in front of it.
+
+        Any text gives some number.
+        """
         number = 0
         alphabet = self._ids.alphabet
-        letters = text.removeprefix(self._ids.prefix)
+        letters = text[-self._ids.length :]
         for letter in letters if alphabet == HEX else letters[::-1]:
             number = number * len(alphabet) + max(alphabet.find(letter), 0)
         return ((number - self._offset) * self._inverse) % self._size

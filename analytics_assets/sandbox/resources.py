@@ -37,7 +37,7 @@ class Parent:
     Attributes:
         name: the list of the parents.
         field: what the identifier of the parent is called, in the path and in the row.
-        size: gives the number of records of the parent with an index.
+        size: gives the number of records of the parent with an index; it heeds ``counts``.
         in_record: whether the field is part of the record already on the way.
     """
 

@@ -6,11 +6,20 @@ more. The rows of a kind stand in one module.
 
 from collections.abc import Mapping
 
-from analytics_assets.sandbox.lists import catalog, identity, inventory, trail, usage
+from analytics_assets.sandbox.lists import (
+    catalog,
+    functions,
+    identity,
+    inventory,
+    protocols,
+    trail,
+    usage,
+)
 from analytics_assets.sandbox.resources import Resource
 
 RESOURCES: Mapping[str, Resource] = {
     row.name: row
-    for row in (*inventory.ROWS, *catalog.ROWS, *identity.ROWS, *trail.ROWS, *usage.ROWS)
+    for module in (inventory, functions, protocols, catalog, identity, trail, usage)
+    for row in module.ROWS
 }
 """Every list of the sandbox by its name."""

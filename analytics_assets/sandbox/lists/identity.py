@@ -1,11 +1,13 @@
-"""Who may do what: users, roles and labels."""
+"""Who may do what: users, roles, labels and groups."""
 
 from __future__ import annotations
 
+import math
 import random
 
 from analytics_assets.sandbox.company import BASE58, BASE62, Company, Ids, Record, chance
-from analytics_assets.sandbox.resources import Resource
+from analytics_assets.sandbox.lists.functions import function_id
+from analytics_assets.sandbox.resources import Parent, Resource
 
 _ROLE_NAMES = (
     "Workspace Owner", "Workspace Member", "Minimal Workspace Access", "Source Admin",
@@ -16,6 +18,11 @@ _ROLE_NAMES = (
     "Identity Admin",
 )  # fmt: skip
 _JOBS = ("Analyst", "Engineer", "Marketer", "Product Manager", "Data Steward", "Contractor")
+_GROUP_NAMES = (
+    "Data Platform", "Growth Marketing", "Product Analytics", "Customer Support", "Finance",
+    "Mobile Engineering", "Privacy and Compliance", "External Agency", "Warehouse Administrators",
+    "Workspace Owners",
+)  # fmt: skip
 _LABELS = {
     "environment": ("prod", "staging", "dev", "sandbox", "qa"),
     "team": ("growth", "payments", "search", "support", "logistics", "finance", "data", "brand"),
@@ -58,7 +65,7 @@ def _permission_resource(company: Company, rng: random.Random) -> Record:
     kind = rng.choice(("FUNCTION", "SOURCE", "SPACE", "WAREHOUSE", "WORKSPACE"))
     number = rng.randrange(1000)
     identifiers = {
-        "FUNCTION": company.id_at("others", number),
+        "FUNCTION": function_id(company, number),
         "SOURCE": company.id_of("sources", number),
         "SPACE": company.id_of("spaces", number),
         "WAREHOUSE": company.id_of("warehouses", number),
@@ -99,6 +106,36 @@ def _roles_tail(_company: Company, index: int) -> Record:
     return {"description": f"May {rights} what belongs to this part of the workspace."}
 
 
+def _members_of(company: Company, group: int) -> int:
+    usual = company.rng("group_sizes", group).randrange(3, 41)
+    return min(company.counts.get("group_users", usual), company.counts["users"])
+
+
+def _groups_head(company: Company, index: int) -> Record:
+    name = _GROUP_NAMES[index % len(_GROUP_NAMES)]
+    return {
+        "id": company.id_at("groups", index),
+        "name": name if index < len(_GROUP_NAMES) else f"{name} {index + 1}",
+        "memberCount": _members_of(company, index),
+    }
+
+
+def _groups_tail(company: Company, index: int) -> Record:
+    if (index + 1) % 6 == 0:
+        return {}
+    rng = company.rng("groups", index)
+    return {"permissions": [_permission(company, rng) for _ in range(rng.randrange(3))]}
+
+
+def _group_users_head(company: Company, group: int, index: int) -> Record:
+    users = company.counts["users"]
+    rng = company.rng("group_users", group)
+    first, step = rng.randrange(users), rng.randrange(1, users + 1)
+    while math.gcd(step, users) != 1:  # or some would come twice
+        step += 1
+    return users_head(company, (first + index * step) % users)
+
+
 ROWS = (
     Resource(
         "users",
@@ -129,6 +166,25 @@ ROWS = (
         head=roles_head,
         tail=_roles_tail,
         total=False,
+        last_next="missing",
+    ),
+    Resource(
+        "groups",
+        "/groups",
+        "userGroups",
+        size=10,
+        ids=Ids(BASE58, 22),
+        head=_groups_head,
+        tail=_groups_tail,
+        total=False,
+        last_next="missing",
+    ),
+    Resource(
+        "group_users",
+        "/groups/{userGroupId}/users",
+        "users",
+        parent=Parent("groups", "userGroupId", _members_of),
+        head=_group_users_head,
         last_next="missing",
     ),
 )
