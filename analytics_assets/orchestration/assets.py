@@ -18,14 +18,11 @@ from dagster import (
     AssetSpec,
     Config,
     DagsterInstance,
-    Failure,
     MaterializeResult,
     multi_asset,
 )
-from dagster._core.errors import DagsterUserCodeProcessError
 from dagster_dlt import DagsterDltTranslator
 from dagster_dlt.translator import DltResourceTranslatorData
-from dagster_shared.error import SerializableErrorInfo
 from dlt import resource as dlt_resource
 from pydantic import Field
 
@@ -35,6 +32,7 @@ from analytics_assets.orchestration.check_results import (
     check_specs,
     figures_metadata,
 )
+from analytics_assets.orchestration.failures import failure_of, step_failure
 from analytics_assets.orchestration.metadata import (
     definition_metadata,
     kinds,
@@ -45,7 +43,7 @@ from analytics_assets.orchestration.metadata import (
 from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
 from analytics_assets.orchestration.retries import with_run_retries
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, GROUPS
-from analytics_assets.segment.errors import AnalyticsError, SettingError, TokenRejected
+from analytics_assets.segment.errors import AnalyticsError
 from analytics_assets.segment.settings import LoadOptions
 from analytics_assets.segment.spans import span
 from analytics_assets.warehouse.checks.examination import Past
@@ -57,7 +55,6 @@ if TYPE_CHECKING:
 
     from analytics_assets.warehouse.outcome import Outcome
 
-_FINAL_ERRORS: Final = (SettingError, TokenRejected)
 OP_NAME: Final = "segment"
 POOL: Final = "analytics_assets"
 """The Dagster pool that keeps runs apart on destinations without locks of their own."""
@@ -175,7 +172,7 @@ def _materialize(
             yield from run.results(group, warehouse)
         yield from run.check_alone()
     except AnalyticsError as error:
-        raise _failure(str(error), passing=not isinstance(error, _FINAL_ERRORS)) from None
+        raise failure_of(error) from None
     _raise_failures(outcomes)
 
 
@@ -300,28 +297,7 @@ def _raise_failures(outcomes: "Sequence[Outcome]") -> None:
     text = "\n".join(failure_text(outcome) for outcome in failed)
     loaded = sum(outcome.loaded for outcome in outcomes)
     passing = any(getattr(outcome.failure, "passing", False) for outcome in failed)
-    raise _failure(
-        f"{len(failed)} of {len(outcomes)} assets failed, {loaded} loaded.\n{text}", passing=passing
+    raise step_failure(
+        f"{len(failed)} of {len(outcomes)} assets failed, {loaded} loaded.\n{text}",
+        allow_retries=passing,
     )
-
-
-class _ShownAsText(DagsterUserCodeProcessError):
-    """An error that Dagster shows as its text alone.
-
-    Dagster hoists the error info of a ``DagsterUserCodeProcessError`` in place of a traceback.
-    """
-
-    def __init__(self, text: str) -> None:
-        info = SerializableErrorInfo(f"{text}\n", [], None)
-        super().__init__(text, user_code_process_error_infos=[info])  # type: ignore[no-untyped-call]
-
-
-class PlainFailure(Failure, _ShownAsText):
-    """A failure without a traceback: there is nothing in it to debug."""
-
-    def __init__(self, text: str, *, passing: bool) -> None:
-        super().__init__(description=text, allow_retries=passing)
-
-
-def _failure(text: str, *, passing: bool) -> Failure:
-    return PlainFailure(text, passing=passing)
