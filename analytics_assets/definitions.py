@@ -12,16 +12,18 @@ from analytics_assets.orchestration.automation import (
     with_freshness,
 )
 from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
+from analytics_assets.segment.spans import span
 
-_warehouse = Warehouse()
-_jobs = build_jobs()
+with span("definitions"):
+    _warehouse = Warehouse()
+    _jobs = build_jobs()
 
-defs = Definitions(
-    assets=with_freshness(build_assets(_warehouse)),
-    jobs=list(_jobs.values()),
-    schedules=build_schedules(_jobs),
-    sensors=build_sensors(),
-    resources={"api": AnalyticsApi(), "warehouse": _warehouse},
-    # DuckDB has one writer process, and a group's resources are read in parallel anyway.
-    executor=in_process_executor,
-)
+    defs = Definitions(
+        assets=with_freshness([build_assets(_warehouse)]),
+        jobs=list(_jobs.values()),
+        schedules=build_schedules(_jobs),
+        sensors=build_sensors(),
+        resources={"api": AnalyticsApi(), "warehouse": _warehouse},
+        # DuckDB has one writer process, and what is loaded is read in parallel anyway.
+        executor=in_process_executor,
+    )

@@ -175,7 +175,7 @@ def test_the_table_name_follows_the_dataset(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ANALYTICS_DATASET", "segment_copy")
-    specs = [spec for assets in build_assets(Warehouse()) for spec in assets.specs]
+    specs = build_assets(Warehouse()).specs
     assert {spec.metadata["dagster/table_name"] for spec in specs} == {
         f"segment_copy.{name}" for name in ALL_TABLES
     }

@@ -1,139 +1,60 @@
 """The one door to the API: time-outs, retries, rate limits, page size, and no redirects.
 
 ``rest_api`` builds the requests and walks the pages; this session decides when a request may be
-sent, whether it is sent again, and what a bad answer means. It knows HTTP and nothing of tables.
+sent and whether it is sent again. It knows HTTP and nothing of tables.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import socket
 import threading
-import time
-import weakref
-from contextlib import suppress
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-import orjson
 import requests
 import tenacity
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.hang_up import HangUpAdapter
+from analytics_assets.segment.rate_limit import RateLimitGate, wait_hint, window_left
+from analytics_assets.segment.responses import (
+    RETRY_STATUS,
+    BadBody,
+    describe_status,
+    errors_of,
+    parse_body,
+    unreachable,
+)
 from analytics_assets.segment.settings import ApiSettings, Log
 
-RETRY_STATUS: Final = frozenset({429, 500, 502, 503, 504})
 OLD_PAGE_SIZE: Final = 200
 """Largest page of the older API (OpenAPI 32.0.4); right under the current one as well."""
+_RETRY_EXCEPTIONS = (
+    BadBody,
+    requests.exceptions.ConnectionError,
+    requests.exceptions.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """A good answer: the parsed body and the page size that was asked for."""
+    """A good answer.
+
+    Attributes:
+        body: the parsed JSON.
+        page_size: records asked for, 0 where the request does not say.
+        waited: seconds that the request was held back by a rate limit.
+        response: the answer itself; its ``json()`` is ``body``, without parsing again.
+    """
 
     body: Any
     page_size: int
     waited: float
-
-
-class RateLimitGate:
-    """Lets a request pass only when the API allows one; shared by all threads of a run.
-
-    Two things close it: a wait that the API named, and as many requests under way as the API says
-    are left in its window (``X-RateLimit-Remaining``).
-    """
-
-    def __init__(self, log: Log, stop: threading.Event) -> None:
-        self._log = log
-        self._stop = stop
-        self._changed = threading.Condition()
-        self._opens_at = 0.0
-        self._under_way = 0
-        self._left: int | None = None
-
-    def enter(self) -> float:
-        """Block until a request may be sent; return the seconds waited."""
-        start = time.monotonic()
-        with self._changed:
-            while (seconds := self._closed_for()) > 0 and not self._stop.is_set():
-                self._changed.wait(min(seconds, 1.0))
-            if self._stop.is_set():
-                raise ResourceError("the run was stopped")
-            self._under_way += 1
-        return time.monotonic() - start
-
-    def leave(self, left: int | None, reset_in: float | None) -> None:
-        """Note that a request has ended, and what its answer said about the limit."""
-        with self._changed:
-            self._under_way -= 1
-            self._left = left
-            if left == 0 and reset_in is not None:
-                self._close_for(reset_in, "no request is left in this rate-limit window")
-            self._changed.notify_all()
-
-    def close_for(self, seconds: float, why: str) -> None:
-        """Let no request pass for ``seconds``; a shorter wait never replaces a longer one."""
-        with self._changed:
-            self._close_for(seconds, why)
-
-    def _close_for(self, seconds: float, why: str) -> None:
-        opens_at = time.monotonic() + seconds
-        announce = opens_at - self._opens_at > 0.5  # noqa: PLR2004 - once, not once per thread
-        self._opens_at = max(self._opens_at, opens_at)
-        if announce:
-            self._log.info(f"Waiting {seconds:.1f} s before the next request: {why}.")
-
-    def _closed_for(self) -> float:
-        by_time = self._opens_at - time.monotonic()
-        if by_time > 0:
-            return by_time
-        crowded = self._left is not None and self._under_way >= max(self._left, 1)
-        return 1.0 if crowded else 0.0
-
-
-class _BadBody(requests.exceptions.RequestException):
-    """A 200 whose body is not JSON: it may have been cut short, so it is worth a retry."""
-
-
-class _Adapter(HTTPAdapter):
-    """Knows its open connections, so that a thread that waits for an answer can be woken."""
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        self._open: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
-        super().init_poolmanager(*args, **options)
-        noted = self._open
-
-        class Plain(HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                noted.add(self)
-
-        class Secure(HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                noted.add(self)
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class SecurePool(HTTPSConnectionPool):
-            ConnectionCls = Secure
-
-        pools = {"http": PlainPool, "https": SecurePool}
-        self.poolmanager.pool_classes_by_scheme = pools
-
-    def hang_up(self) -> None:
-        for connection in list(self._open):
-            sock = connection.sock
-            if sock is not None:
-                with suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
+    response: requests.Response = field(repr=False)
 
 
 class ApiSession(requests.Session):
@@ -151,12 +72,11 @@ class ApiSession(requests.Session):
         self.page_size = settings.page_size
         self._settings = settings
         self._log = log
-        self._gate = RateLimitGate(log, self.stop)
+        self._gate = RateLimitGate(log, self.stop, settings.max_wait)
         self._page_size_lock = threading.Lock()
-        adapter = _Adapter(pool_maxsize=settings.parallel_requests)
-        self._adapter = adapter
-        self.mount("http://", adapter)
-        self.mount("https://", adapter)
+        self._adapter = HangUpAdapter(settings.parallel_requests)
+        self.mount("http://", self._adapter)
+        self.mount("https://", self._adapter)
 
     def close(self) -> None:
         """Wake the threads that wait, and close the connections."""
@@ -167,6 +87,17 @@ class ApiSession(requests.Session):
         """End all waiting at once, for a limit, a retry or an answer; safe in a signal handler."""
         self.stop.set()
         self._adapter.hang_up()
+
+    def prepared(
+        self, path: str, params: Mapping[str, str] | None = None
+    ) -> requests.PreparedRequest:
+        """Return a request to a path of the API, with the token."""
+        headers = {
+            "Authorization": f"Bearer {self._settings.token}",
+            "Accept": "application/json",
+        }
+        url = self._settings.base_url + path
+        return self.prepare_request(requests.Request("GET", url, params=params, headers=headers))
 
     def fetch(self, request: requests.PreparedRequest, **options: Any) -> Envelope:
         """Send ``request``, again if need be, and return its JSON body.
@@ -180,18 +111,18 @@ class ApiSession(requests.Session):
         waited = _Seconds()
         try:
             response = attempt(self._send_once, request, waited, **options)
-        except _BadBody as error:
+        except BadBody as error:
             raise ResourceError(
                 f"the answer is not JSON ({error}), also after {self._settings.retries} retries",
                 status=200,
                 passing=True,
             ) from None
         except requests.exceptions.RequestException as error:
-            raise _unreachable(error, self._settings) from None
+            raise unreachable(error, self._settings) from None
         if self._refused_page_size(request, response):
             return self.fetch(request, **options)
         self._check(response)
-        return Envelope(response.parsed, _page_size_of(request), waited.total)  # type: ignore[attr-defined]
+        return Envelope(response.json(), _page_size_of(request), waited.total, response)
 
     def _send_once(
         self, request: requests.PreparedRequest, waited: _Seconds, **options: Any
@@ -199,13 +130,15 @@ class ApiSession(requests.Session):
         options["allow_redirects"] = False  # the token must not travel to another host
         options.setdefault("timeout", self._settings.timeout)
         waited.total += self._gate.enter()
-        response = None
+        left = reset_in = None
         try:
             response = super().send(request, **options)
+            left, reset_in = window_left(response)
         finally:
-            self._gate.leave(*self._limit(response))
+            self._gate.leave(left, reset_in)
         if response.status_code == requests.codes.ok:
-            response.parsed = _parse(response)  # type: ignore[attr-defined]
+            body = parse_body(response)
+            response.json = lambda **_: body  # type: ignore[method-assign]
         return response
 
     def _retrying(self) -> tenacity.Retrying:
@@ -253,16 +186,6 @@ class ApiSession(requests.Session):
         path = _path(state.args[0])
         self._log.info(f"{path}: {what}; trying again in {seconds:.1f} s.")
 
-    def _limit(self, response: requests.Response | None) -> tuple[int | None, float | None]:
-        """Requests left in the window and seconds to its end, as far as the answer says."""
-        left = response.headers.get("X-RateLimit-Remaining", "") if response is not None else ""
-        if response is None or not response.ok or not (left.isascii() and left.isdigit()):
-            return None, None
-        reset_in = _until_reset(response)
-        if reset_in is not None and reset_in > self._settings.max_wait:
-            reset_in = None  # let the API refuse: only a refusal is worth failing for
-        return int(left), reset_in
-
     def _with_page_size(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if _page_size_of(request) > self.page_size:
             request.url = _replace_count(request.url or "", self.page_size)
@@ -275,7 +198,7 @@ class ApiSession(requests.Session):
         asked = _page_size_of(request)
         if response.status_code != requests.codes.unprocessable or asked <= OLD_PAGE_SIZE:
             return False
-        told = " ".join(f"{e.get('field')} {e.get('message')}" for e in _errors(response)).lower()
+        told = " ".join(f"{e.get('field')} {e.get('message')}" for e in errors_of(response)).lower()
         if not re.search(r"\b(pagination|count)\b", told):  # but not "account"
             return False
         with self._page_size_lock:
@@ -296,110 +219,9 @@ class ApiSession(requests.Session):
         raise ResourceError(text, status=status, passing=status in RETRY_STATUS)
 
 
-_LONG_NUMBER: Final = b"0" * 20
-_DIGITS_AS_ZERO: Final = bytes.maketrans(b"123456789", b"0" * 9)
-_RETRY_EXCEPTIONS = (
-    _BadBody,
-    requests.exceptions.ConnectionError,
-    requests.exceptions.Timeout,
-    requests.exceptions.ChunkedEncodingError,
-    requests.exceptions.ContentDecodingError,
-)
-
-
 @dataclass
 class _Seconds:
     total: float = 0.0
-
-
-def wait_hint(response: requests.Response) -> float | None:
-    """Return the seconds a 429 asks to wait, or ``None`` if it does not say.
-
-    In this order: ``Retry-After`` (whole seconds; docs/*.md of the SDK, since 2026-08), the
-    ``errors[0].data.msBeforeNext`` of the body (docsite, Rate Limits), ``X-RateLimit-Reset`` (an
-    RFC 5322 date).
-    """
-    header = (response.headers.get("Retry-After") or "").strip()
-    if header.isascii() and header.isdigit():
-        return float(header)
-    if header and (seconds := _until(header, response)) is not None:
-        return seconds
-    for error in _errors(response):
-        data = error.get("data")
-        ms = data.get("msBeforeNext") if isinstance(data, dict) else None
-        if isinstance(ms, (int, float)) and not isinstance(ms, bool) and ms >= 0:
-            return ms / 1000
-    return _until_reset(response)
-
-
-def _until_reset(response: requests.Response) -> float | None:
-    return _until(response.headers.get("X-RateLimit-Reset") or "", response)
-
-
-def _until(date: str, response: requests.Response) -> float | None:
-    """Seconds from the answer's own clock to ``date``, so that a skewed local clock is harmless."""
-    try:
-        end = parsedate_to_datetime(date).timestamp()
-    except (TypeError, ValueError):
-        return None
-    try:
-        now = parsedate_to_datetime(response.headers["Date"]).timestamp()
-    except (KeyError, TypeError, ValueError):
-        now = time.time()
-    return max(0.0, end - now)
-
-
-def describe_status(response: requests.Response) -> str:
-    """Say in words what a status other than 200 means and what the user can do about it."""
-    status = response.status_code
-    told = "; ".join(str(e["message"]) for e in _errors(response) if e.get("message"))[:300]
-    said = f'HTTP {status} ("{told}")' if told else f"HTTP {status}"
-    if response.is_redirect:
-        host = urlsplit(response.headers.get("Location", "")).netloc
-        return f"{said}: a redirect to {host or 'elsewhere'}; check ANALYTICS_API_BASE_URL"
-    advice = {
-        401: "the token is not accepted here; check ANALYTICS_API_TOKEN, its region and its roles",
-        403: "the token may not read this; give it the role, or leave the asset out",
-        404: "there is no such resource; check ANALYTICS_API_BASE_URL",
-        422: "the API does not accept the request as it is, and trying again will not help",
-        429: "the rate limit is used up, also after the retries; run later or ask for a higher one",
-    }
-    if status in RETRY_STATUS - {429}:
-        return f"{said}: the API had a fault, also after the retries; run the asset again later"
-    return f"{said}: {advice.get(status, 'the API answered in a way that is not documented')}"
-
-
-def _unreachable(error: Exception, settings: ApiSettings) -> ResourceError:
-    host = urlsplit(settings.base_url).netloc
-    kind = "timed out" if isinstance(error, requests.exceptions.Timeout) else "failed"
-    return ResourceError(
-        f"the connection to {host} {kind}, also after {settings.retries} retries;"
-        " check ANALYTICS_API_BASE_URL and the network",
-        passing=True,
-    )
-
-
-def _parse(response: requests.Response) -> Any:
-    """Parse strictly and exactly: orjson rounds whole numbers beyond 64 bits, ``json`` does not."""
-    content = response.content
-    try:
-        body = orjson.loads(content)
-        return json.loads(content) if _LONG_NUMBER in content.translate(_DIGITS_AS_ZERO) else body
-    except ValueError as error:
-        raise _BadBody(str(error)) from None  # the message tells the place, not the content
-    except RecursionError:
-        raise _BadBody("nested too deeply") from None
-
-
-def _errors(response: requests.Response) -> list[dict[str, Any]]:
-    """The ``errors`` of a failure body; empty when the body is something else, such as HTML."""
-    try:
-        errors = orjson.loads(response.content)["errors"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return []
-    return (
-        [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
-    )
 
 
 def _response_of(state: tenacity.RetryCallState) -> requests.Response | None:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, get_args
 
-from analytics_assets.segment.model import DAY, Column, Endpoint, Group, Reference
+from analytics_assets.segment.model import DAY, Column, Endpoint, Group, Months, Reference
 
 _DOCS = "https://docs.segmentapis.com/tag"
 
@@ -387,7 +387,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         columns=(_DAY, _API_CALLS),
         docs=f"{_DOCS}/API-Calls",
-        monthly=True,
+        slice=Months(),
     ),
     Endpoint(
         name="usage_mtu_daily",
@@ -401,7 +401,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         columns=(_DAY, *_MTU),
         docs=f"{_DOCS}/Monthly-Tracked-Users",
-        monthly=True,
+        slice=Months(),
     ),
     Endpoint(
         name="usage_api_calls_sources_daily",
@@ -415,7 +415,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         columns=(_SOURCE_ID, _DAY, _API_CALLS),
         docs=f"{_DOCS}/API-Calls",
-        monthly=True,
+        slice=Months(),
         references=(_TO_SOURCE,),
     ),
     Endpoint(
@@ -430,7 +430,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         columns=(_SOURCE_ID, _DAY, *_MTU),
         docs=f"{_DOCS}/Monthly-Tracked-Users",
-        monthly=True,
+        slice=Months(),
         references=(_TO_SOURCE,),
     ),
 )
