@@ -191,6 +191,7 @@ def test_the_next_tick_of_every_schedule_requests_a_valid_run(group: Group) -> N
     assert validate_run_config(job, dict(request.run_config)) is not None
 
 
+@pytest.mark.unit
 def test_schedules_do_not_start_together() -> None:
     """Schedules of the same minute queue for one database and one rate limit."""
     minutes = [schedule.cron_schedule.split()[0] for schedule in schedules({}).values()]
@@ -210,6 +211,7 @@ def schedules(env: Mapping[str, str]) -> dict[str, Any]:
         return {schedule.name: schedule for schedule in build_schedules(build_jobs())}
 
 
+@pytest.mark.unit
 def test_cron_strings_come_from_the_environment() -> None:
     """A time that cannot be changed makes every installation ask the API at the same minute."""
     found = schedules({"ANALYTICS_CRON_USAGE": " 15 2 * * 1-5 ", "ANALYTICS_CRON_CATALOG": ""})
@@ -217,6 +219,7 @@ def test_cron_strings_come_from_the_environment() -> None:
     assert found["catalog_schedule"].cron_schedule == DEFAULT_CRON["catalog"]
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("cron", ["hourly", "61 * * * *", "* * * *", "* * * * * *", "*/90 * * * *"])
 def test_a_bad_cron_string_is_named(cron: str) -> None:
     """Dagster's own message names no variable, so nobody knows where the text comes from."""
@@ -224,6 +227,7 @@ def test_a_bad_cron_string_is_named(cron: str) -> None:
         schedules({"ANALYTICS_CRON_IDENTITY": cron})
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("seconds", ["0", "-5", "1.5", "soon", "86401", "9" * 40])
 def test_a_bad_sensor_interval_is_named(seconds: str) -> None:
     """An interval of nothing asks the API without a pause."""
@@ -234,6 +238,7 @@ def test_a_bad_sensor_interval_is_named(seconds: str) -> None:
         build_sensors()
 
 
+@pytest.mark.unit
 def test_the_sensor_is_off_and_looks_once_a_minute_unless_told_otherwise() -> None:
     """A sensor that starts by itself spends somebody's rate limit unasked."""
     with environment({}):
@@ -247,6 +252,7 @@ def test_the_sensor_is_off_and_looks_once_a_minute_unless_told_otherwise() -> No
 # Freshness.
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize(
     ("cron", "hours"),
     [
@@ -268,6 +274,7 @@ def test_freshness_fits_the_schedule(cron: str, hours: int) -> None:
     assert policy.fail_window.to_timedelta() == timedelta(hours=2 * hours + 1)
 
 
+@pytest.mark.unit
 def test_every_asset_has_a_freshness_policy() -> None:
     """An asset without one can stop being loaded without anybody being told."""
     for assets in defs.assets or ():
@@ -347,6 +354,7 @@ def test_a_run_started_by_hand_fails_at_once(project: Project) -> None:
         assert run.tags["dagster/will_retry"] == "false"
 
 
+@pytest.mark.unit
 def test_backoff_doubles_and_ends() -> None:
     """Retries without a pause are over before the fault is."""
     tags = dict(RETRY_TAGS)
@@ -375,6 +383,7 @@ def test_a_retried_run_waits_and_a_first_one_does_not(
 # The sensor: which assets.
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize(("kind", "names"), DOCUMENTED + SEEN_ELSEWHERE, ids=lambda v: v or "-")
 def test_an_event_concerns_exactly_its_assets(kind: str, names: str) -> None:
     """A type that maps to nothing leaves a table old; one that maps to all is a full reload."""
@@ -389,6 +398,7 @@ def test_every_documented_type_requests_a_run_of_exactly_its_assets(follower: Fo
         assert follower.requests == 1
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize(
     ("resource", "name"),
     [
@@ -428,6 +438,7 @@ def test_an_unknown_event_is_told_and_loads_the_trail_only(
     assert "'Gadget Turned' on a 'gadget'" in text
 
 
+@pytest.mark.unit
 def test_a_table_belongs_to_the_types_of_its_row_alone() -> None:
     """A resource that can change needs event types in its row, or the sensor never loads it."""
     without = {endpoint.name for endpoint in ENDPOINTS if not endpoint.event_types}
@@ -656,12 +667,14 @@ def test_a_foreign_cursor_is_skipped_with_its_reason(follower: Follower, cursor:
     assert follower.requests == 0
 
 
+@pytest.mark.unit
 def test_a_cursor_survives_writing() -> None:
     """What is read back differs by a rounding, and an event at its edge comes twice."""
     cursor = Cursor(datetime(2026, 1, 2, 3, 4, 5, 678000, timezone.utc), frozenset({"events/1"}))
     assert Cursor.from_json(cursor.to_json()) == cursor
 
 
+@pytest.mark.unit
 def test_the_sensor_can_start_its_run() -> None:
     """A selection outside of what the sensor targets is refused by the daemon, tick after tick."""
     (sensor,) = build_sensors()

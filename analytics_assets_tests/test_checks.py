@@ -371,6 +371,7 @@ def test_a_run_of_some_assets_checks_these_alone(copy: Project, instance: Dagste
     assert {asset for asset, _ in found} == {"roles"}
 
 
+@pytest.mark.unit
 def test_specs_follow_the_endpoints() -> None:
     """Prevents a new endpoint without checks."""
     assert {name for name, _ in ALL_CHECKS} == ALL_TABLES
@@ -383,6 +384,7 @@ def test_specs_follow_the_endpoints() -> None:
     }
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize(
     ("document", "path", "values"),
     [

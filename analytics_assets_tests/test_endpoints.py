@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
@@ -17,6 +15,7 @@ from dlt.common.normalizers.naming.snake_case import NamingConvention
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, GROUPS, in_group
 from analytics_assets.segment.model import Column, ColumnType, Endpoint, Reference
 
+pytestmark = pytest.mark.unit
 HERE = Path(__file__).parent
 CONTRACT = json.loads((HERE / "data" / "wire_contract.json").read_text(encoding="utf-8"))
 EXAMPLES = sorted((HERE / "data" / "examples").glob("*.json"))
@@ -38,14 +37,6 @@ GATED_WITHOUT_NAME = {"reverse_etl_models"}
 MASKED_BY_KEY = {"settings"}
 # Names that the load itself adds to a table.
 RESERVED = {"deleted_at", "_dlt_id", "_dlt_load_id"}
-# The half that is usable by itself, without an orchestrator.
-DLT_HALF = (
-    "segment.endpoints",
-    "segment.source",
-    "segment.audit_trail",
-    "warehouse.load",
-    "warehouse.tables",
-)
 
 every_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda e: e.name)
 
@@ -304,36 +295,3 @@ def test_lookup_by_name_is_read_only() -> None:
     """A caller that adds to the lookup would make a resource that no other part knows of."""
     with pytest.raises(TypeError):
         BY_NAME["x"] = ENDPOINTS[0]  # type: ignore[index]
-
-
-def modules_loaded_by(module: str) -> set[str]:
-    """Import ``module`` in a fresh interpreter; return the top-level modules that it brought in."""
-    code = (
-        "import sys; before = set(sys.modules);"
-        f" import {module};"
-        " print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=HERE.parent,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return set(ended.stdout.split())
-
-
-@pytest.mark.parametrize("module", DLT_HALF)
-def test_dlt_half_never_imports_dagster(module: str) -> None:
-    """An import of dagster here ends the use of the pure-dlt half without an orchestrator."""
-    loaded = modules_loaded_by(f"analytics_assets.{module}")
-    assert "analytics_assets" in loaded
-    assert not [name for name in loaded if name.startswith("dagster")]
-
-
-def test_endpoints_need_the_standard_library_only() -> None:
-    """An import of dlt here makes every reader of the table, the sandbox too, slow to start."""
-    loaded = modules_loaded_by("analytics_assets.segment.endpoints")
-    assert loaded - sys.stdlib_module_names == {"analytics_assets"}

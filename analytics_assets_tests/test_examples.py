@@ -87,6 +87,7 @@ def loaded(
         yield project, project.materialize(config=window)
 
 
+@pytest.mark.unit
 def test_there_is_an_example_of_most_resources() -> None:
     """Prevents that examples are lost from the tests without anybody noticing."""
     assert set(EXAMPLES) == ALL_TABLES - {"reverse_etl_models", "spaces"}

@@ -86,6 +86,7 @@ def answers(draw: st.DrawFn, names: tuple[str, ...]) -> tuple[str, Any]:
 ALL = tuple(endpoint.name for endpoint in ENDPOINTS)
 
 
+@pytest.mark.unit
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(answers(ALL))
 def test_an_answer_is_taken_as_it_is_or_refused(case: tuple[str, Any]) -> None:
@@ -122,6 +123,7 @@ def same(kind: str, wire: Any, stored: Any) -> bool:
     return bool(wire == stored) and type(wire) is type(stored)
 
 
+@pytest.mark.unit
 @settings(max_examples=100, deadline=None)
 @given(JSON)
 @example({"a": [10**40, -(2**70), 1.5]})
@@ -133,6 +135,7 @@ def test_free_form_json_is_exact(value: Any) -> None:
     assert json.loads(table["settings"][0].as_py()) == {"value": value}
 
 
+@pytest.mark.unit
 def test_nesting_without_end_is_refused() -> None:
     """Prevents a crash on a value that is nested deeper than the stack."""
     value: Any = 1
@@ -142,6 +145,7 @@ def test_nesting_without_end_is_refused() -> None:
         RowTyper(BY_NAME["sources"], {}).table([{"id": "a", "settings": value}])
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("text", ["0x1F", " 5", "5 ", "5\n", "1_0", "", "-", "٣", "1e3", "9" * 25])
 def test_a_counter_is_decimal_digits(text: str) -> None:
     """Prevents an invented count: Arrow reads hexadecimal text, Python spaces and underscores."""
@@ -150,6 +154,7 @@ def test_a_counter_is_decimal_digits(text: str) -> None:
         RowTyper(BY_NAME["usage_mtu_daily"], {}).table(rows)
 
 
+@pytest.mark.unit
 def test_counters_are_read_as_they_are_written() -> None:
     """Prevents that signs, zeros, numbers or gaps among counters change them or fail a load."""
     values = ["+5", "-0", "007", None, 3, "-9223372036854775808", "9223372036854775807"]
@@ -158,6 +163,7 @@ def test_counters_are_read_as_they_are_written() -> None:
     assert table["anonymous"].to_pylist() == [5, 0, 7, None, 3, -(2**63), 2**63 - 1]
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("second", [253_402_300_800, -62_135_596_801, 2**62, True])
 def test_a_second_beyond_the_calendar_is_refused(second: int) -> None:
     """Prevents a time that no database can show, or a boolean taken for a time."""
@@ -166,6 +172,7 @@ def test_a_second_beyond_the_calendar_is_refused(second: int) -> None:
         RowTyper(BY_NAME["usage_mtu_daily"], {}).table(rows)
 
 
+@pytest.mark.unit
 def test_unix_seconds_become_times() -> None:
     """Prevents that the first and last second, or a gap, are lost on the quick way."""
     values = [253_402_300_799, -62_135_596_800, None, 0]

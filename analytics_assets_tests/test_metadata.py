@@ -60,6 +60,7 @@ def shown(project: Project) -> Shown:
     }
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
 def test_every_asset_explains_itself_before_it_runs(
     specs: Mapping[str, AssetSpec], endpoint: Endpoint
@@ -80,6 +81,7 @@ def test_every_asset_explains_itself_before_it_runs(
     assert ("personal_data" in spec.tags) == bool(personal)
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
 def test_the_code_reference_leads_to_the_row(endpoint: Endpoint) -> None:
     """Prevents a link that opens the file at some other resource after the next edit."""
@@ -131,6 +133,7 @@ def test_previews_mask_personal_data_and_secrets(project: Project, shown: Shown)
     assert {row["write_keys"] for row in cells(shown, "sources")} <= {MASK, None}
 
 
+@pytest.mark.unit
 def test_a_preview_masks_what_is_raw_or_unknown() -> None:
     """Prevents leaks when redaction is off, and by fields that the API added yesterday."""
     rows = pa.table(
@@ -157,6 +160,7 @@ def test_a_preview_masks_what_is_raw_or_unknown() -> None:
     assert raw.records[0].data["write_keys"] == MASK
 
 
+@pytest.mark.unit
 def test_no_rows_no_preview() -> None:
     """Prevents that a load of an empty list fails for want of something to show."""
     assert preview(BY_NAME["users"], None) is None

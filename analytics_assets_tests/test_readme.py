@@ -55,10 +55,11 @@ def test_the_alert_on_failed_checks_alerts(
     assert "sources, references_hold" in capsys.readouterr().out
 
 
+@pytest.mark.unit
 def test_every_variable_is_in_the_table() -> None:
     """Prevents settings that nobody can find."""
     source = "".join(
-        path.read_text("utf-8") for path in (README.parent / "analytics_assets").glob("*.py")
+        path.read_text("utf-8") for path in (README.parent / "analytics_assets").rglob("*.py")
     )
     used = set(re.findall(r"ANALYTICS_[A-Z_]+[A-Z]", source)) | {AnalyticsApi().token_variable}
     listed = README.read_text("utf-8")

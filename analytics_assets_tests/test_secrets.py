@@ -39,12 +39,14 @@ _HARMLESS = (
 HARMLESS = _HARMLESS.split()
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("key", SPELLINGS)
 def test_a_credential_is_known_by_any_spelling(key: str) -> None:
     """Prevents that a live key is stored because its name is spelled another way."""
     assert looks_like_credential(key)
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("key", HARMLESS)
 def test_ordinary_words_are_not_masked(key: str) -> None:
     """Prevents that settings become useless because everything is masked."""
@@ -59,6 +61,7 @@ JSON = st.recursive(
 PATHS = st.lists(st.sampled_from(["list", "options", "a", "Settings", "0"]), max_size=6)
 
 
+@pytest.mark.unit
 @given(PATHS, st.sampled_from(SPELLINGS), st.text(st.characters(codec="ascii"), min_size=13))
 def test_a_credential_is_masked_at_any_depth(path: list[str], key: str, secret: str) -> None:
     """Prevents that a secret survives because it is nested in objects and lists."""
@@ -70,6 +73,7 @@ def test_a_credential_is_masked_at_any_depth(path: list[str], key: str, secret: 
     assert fingerprint(secret).encode() in masked
 
 
+@pytest.mark.unit
 @given(JSON)
 def test_masking_keeps_what_is_harmless(value: Any) -> None:
     """Prevents that masking alters or loses anything else, or fails on odd JSON."""
@@ -79,6 +83,7 @@ def test_masking_keeps_what_is_harmless(value: Any) -> None:
     assert mask_credentials(3.5) == 3.5
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize(
     ("value", "secret"),
     [
@@ -100,6 +105,7 @@ def test_text_that_is_a_credential_itself_is_masked(value: Any, secret: str) -> 
     assert secret not in str(mask_credentials(value))
 
 
+@pytest.mark.unit
 def test_what_is_no_secret_in_a_url_stays() -> None:
     """Prevents that addresses become unreadable."""
     for url in ("https://h.example.com:8080/x?email=a@b.c", "https://h/x?page=2", "a@b.c"):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from dagster import AssetsDefinition, AssetSpec
 
 from analytics_assets.definitions import defs
@@ -66,6 +67,7 @@ def first_sentence(text: str) -> str:
     return re.split(r"[.:] ", text, maxsplit=1)[0].removesuffix(".")
 
 
+@pytest.mark.unit
 def test_every_asset_is_shown_as_agreed() -> None:
     """A change of the translator alters every asset's page, and no other test would notice."""
     blocks = described()
