@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
@@ -17,11 +18,13 @@ from dagster import AssetSpec, MetadataValue, TableMetadataValue
 from PIL import Image
 
 from analytics_assets.orchestration.charts import usage_chart
+from analytics_assets.orchestration.check_results import figures_metadata
 from analytics_assets.orchestration.metadata import MASK, code_reference, preview
 from analytics_assets.sandbox import Options, Sandbox
 from analytics_assets.segment import endpoints
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.model import Endpoint
+from analytics_assets.warehouse.checks.findings import DailyFigures, Figures
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import ALL_TABLES, Project, failure_of
 
@@ -196,6 +199,15 @@ def test_a_chart_takes_any_days() -> None:
         assert usage_chart("usage", ["daily_a", "daily_b"], some, today)
     assert usage_chart("usage", ["daily_a"], [(today, (1,))], today) is None
     assert usage_chart("usage", ["daily_a"], [], today) is None
+
+
+def test_figures_without_a_chart(caplog: pytest.LogCaptureFixture) -> None:
+    """Prevents that a chart which cannot be drawn fails an asset whose rows are loaded."""
+    yesterday = datetime.now(timezone.utc).date() - timedelta(days=1)
+    too_few = DailyFigures(["daily_a", "daily_b"], [(yesterday, (1,))])
+    log = logging.getLogger(__name__)
+    assert figures_metadata("usage", Figures(["a"], too_few), log) == {"empty_columns": ["a"]}
+    assert "usage: no chart for its page: IndexError" in caplog.text
 
 
 def test_a_chart_is_quick() -> None:
