@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from analytics_assets.segment.client import RateLimitGate
 from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.rate_limit import RateLimitGate
 
 pytestmark = pytest.mark.unit
 LOG = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def stop() -> threading.Event:
 def gate(stop: threading.Event, caplog: pytest.LogCaptureFixture) -> RateLimitGate:
     """Return an open gate, whose log is kept."""
     caplog.set_level(logging.INFO)
-    return RateLimitGate(LOG, stop)
+    return RateLimitGate(LOG, stop, max_wait=300)
 
 
 def enter_beside(gate: RateLimitGate) -> tuple[threading.Thread, threading.Event]:
