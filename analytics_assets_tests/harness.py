@@ -286,10 +286,10 @@ def expected_rows(endpoint: Endpoint, records: Iterable[Mapping[str, Any]]) -> l
     """Type records as the tables hold them; of records with the same key the last one counts."""
     by_key: dict[tuple[Any, ...], Row] = {}
     for record in records:
-        row: Row = {column.name: None for column in endpoint.columns}
+        row: Row = {column.name: column.missing for column in endpoint.columns}
         for wire, value in record.items():
             row[snake(wire)] = _typed(endpoint, wire, value)
-        by_key[tuple(record[wire] for wire in endpoint.key)] = row
+        by_key[tuple(row[name] for name in endpoint.column_keys)] = row
     return sort_rows(endpoint, by_key.values())
 
 
