@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from dagster import Definitions, in_process_executor
 
-from analytics_assets.assets import build_assets
-from analytics_assets.automation import build_jobs, build_schedules, build_sensors, with_freshness
-from analytics_assets.resources import AnalyticsApi, Warehouse
-
-_warehouse = Warehouse()
-_jobs = build_jobs()
-
-defs = Definitions(
-    assets=with_freshness(build_assets(_warehouse)),
-    jobs=list(_jobs.values()),
-    schedules=build_schedules(_jobs),
-    sensors=build_sensors(),
-    resources={"api": AnalyticsApi(), "warehouse": _warehouse},
-    # DuckDB has one writer process, and a group's resources are read in parallel anyway.
-    executor=in_process_executor,
+from analytics_assets.orchestration.assets import build_assets
+from analytics_assets.orchestration.automation import (
+    build_jobs,
+    build_schedules,
+    build_sensors,
+    with_freshness,
 )
+from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
+from analytics_assets.segment.spans import span
+
+with span("definitions"):
+    _warehouse = Warehouse()
+    _jobs = build_jobs()
+
+    defs = Definitions(
+        assets=with_freshness([build_assets(_warehouse)]),
+        jobs=list(_jobs.values()),
+        schedules=build_schedules(_jobs),
+        sensors=build_sensors(),
+        resources={"api": AnalyticsApi(), "warehouse": _warehouse},
+        # DuckDB has one writer process, and what is loaded is read in parallel anyway.
+        executor=in_process_executor,
+    )

@@ -27,8 +27,10 @@ from dagster import (
 )
 from dagster._core.storage.defs_state.base import set_defs_state_storage
 
-from analytics_assets.endpoints import BY_NAME, ENDPOINTS, Endpoint
+from analytics_assets.orchestration.assets import OP_NAME
 from analytics_assets.sandbox import Sandbox
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.segment.model import Endpoint
 
 ALL_TABLES = frozenset(endpoint.name for endpoint in ENDPOINTS)
 Row = dict[str, Any]
@@ -107,7 +109,7 @@ class Project:
     def materialize(
         self,
         *names: str,
-        config: Mapping[str, Mapping[str, Any]] | None = None,
+        config: Mapping[str, Any] | None = None,
         api: Mapping[str, Any] | None = None,
         warehouse: Mapping[str, Any] | None = None,
         instance: DagsterInstance | None = None,
@@ -117,7 +119,7 @@ class Project:
 
         Args:
             names: asset names, or ``group:NAME``.
-            config: op config by group, such as ``{"usage": {"start_month": "2026-01"}}``.
+            config: config of the op, such as ``{"start_month": "2026-01"}``.
             api: config of the API resource; retries do not wait unless it says so.
             warehouse: config of the warehouse resource.
             instance: a Dagster instance, an ephemeral one if ``None``.
@@ -147,7 +149,7 @@ class Project:
                 jobs=[job],
             ).resolve_job_def("under_test")
         run_config = RunConfig(
-            ops={group: {"config": dict(values)} for group, values in (config or {}).items()},
+            ops={OP_NAME: {"config": dict(config or {})}},
             resources={
                 "api": {"config": {"backoff_factor": 0, **(api or {})}},
                 "warehouse": {"config": dict(warehouse or {})},
@@ -244,15 +246,15 @@ def clean_environment(folder: Path) -> dict[str, str]:
     }
 
 
-def steps_failed(result: ExecuteInProcessResult) -> dict[str, str]:
-    """Return the message of each failed step, by step."""
-    failed = {}
+def failure_of(result: ExecuteInProcessResult) -> str:
+    """Return the message of the run's failure, nothing if it succeeded."""
+    texts = []
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data
             described = data.user_failure_data.description if data.user_failure_data else None
-            failed[str(event.step_key)] = described or (data.error.message if data.error else "")
-    return failed
+            texts.append(described or (data.error.message if data.error else ""))
+    return "\n".join(texts)
 
 
 def materialized(result: ExecuteInProcessResult) -> dict[str, Mapping[str, Any]]:

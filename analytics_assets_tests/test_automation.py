@@ -30,9 +30,9 @@ from dagster._core.definitions.sensor_definition import SensorExecutionData
 from dagster._core.test_utils import instance_for_test
 from dagster._utils.schedules import cron_string_iterator
 
-from analytics_assets import audit, retries
-from analytics_assets.audit import Cursor, assets_of
-from analytics_assets.automation import (
+from analytics_assets.definitions import defs
+from analytics_assets.orchestration import retries
+from analytics_assets.orchestration.automation import (
     DEFAULT_CRON,
     build_jobs,
     build_schedules,
@@ -40,12 +40,14 @@ from analytics_assets.automation import (
     freshness_policy,
     longest_gap,
 )
-from analytics_assets.definitions import defs
-from analytics_assets.endpoints import ENDPOINTS, GROUPS, Group, in_group
-from analytics_assets.errors import SettingError
-from analytics_assets.resources import AnalyticsApi
-from analytics_assets.retries import RETRY_TAGS, backoff_seconds
+from analytics_assets.orchestration.resources import AnalyticsApi
+from analytics_assets.orchestration.retries import RETRY_TAGS, backoff_seconds
 from analytics_assets.sandbox import Options, Reply, RequestInfo
+from analytics_assets.segment import audit_trail as audit
+from analytics_assets.segment.audit_trail import Cursor, assets_of
+from analytics_assets.segment.endpoints import ENDPOINTS, GROUPS, in_group
+from analytics_assets.segment.errors import SettingError
+from analytics_assets.segment.model import Group
 from analytics_assets_tests.conftest import SMALL
 from analytics_assets_tests.harness import Project, environment, materialized
 

@@ -17,15 +17,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from analytics_assets.endpoints import BY_NAME
 from analytics_assets.sandbox import Options, Reply, RequestInfo
+from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets_tests.faults import everything
 from analytics_assets_tests.harness import (
     ALL_TABLES,
     Project,
     clean_environment,
+    failure_of,
     materialized,
-    steps_failed,
 )
 
 MEGABYTE = 2**20
@@ -107,7 +107,7 @@ def test_a_server_that_never_answers_is_given_up(loaded: Project) -> None:
     start = time.monotonic()
     result = loaded.materialize("labels", "roles", api={"timeout": 1, "retries": 1})
     assert time.monotonic() - start < 20
-    message = steps_failed(result)["identity"]
+    message = failure_of(result)
     assert "labels (GET /labels): the connection to 127.0.0.1" in message
     assert "timed out, also after 1 retries" in message
     assert set(materialized(result)) == {"roles"}
@@ -117,7 +117,7 @@ def test_a_server_that_never_answers_is_given_up(loaded: Project) -> None:
 def test_a_host_that_is_not_there_is_named(loaded: Project) -> None:
     """Prevents that a wrong address ends in a traceback."""
     loaded.env["ANALYTICS_API_BASE_URL"] = "http://127.0.0.1:9"
-    message = steps_failed(loaded.materialize("labels"))["identity"]
+    message = failure_of(loaded.materialize("labels"))
     assert "labels (GET /labels): the connection to 127.0.0.1:9 failed" in message
 
 
@@ -166,7 +166,7 @@ def test_many_loads_through_a_bad_network(start: Callable[..., Project], loads: 
         tables = project.tables() if project.database.exists() else set()
         before = {name: everything(project, name) for name in tables}
         result = project.materialize(api={"max_wait": 5, "page_size": 50, "retries": 2})
-        done, messages = set(materialized(result)), "\n".join(steps_failed(result).values())
+        done, messages = set(materialized(result)), failure_of(result)
         for name in ALL_TABLES - done:
             failures += 1
             assert f"{name} (GET {BY_NAME[name].path}): " in messages, (number, name, messages)

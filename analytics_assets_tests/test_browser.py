@@ -18,7 +18,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
-from analytics_assets.endpoints import GROUPS
+from analytics_assets.segment.endpoints import GROUPS
 from analytics_assets_tests.harness import ALL_TABLES, Project
 
 PICTURES = Path(__file__).parent / "data" / "pictures"

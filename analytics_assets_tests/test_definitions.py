@@ -13,7 +13,8 @@ from dagster._core.definitions.metadata import UrlMetadataValue
 
 import analytics_assets
 from analytics_assets.definitions import defs
-from analytics_assets.endpoints import ENDPOINTS, Endpoint
+from analytics_assets.segment.endpoints import ENDPOINTS
+from analytics_assets.segment.model import Endpoint
 from analytics_assets_tests.harness import ALL_TABLES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -165,12 +166,12 @@ def test_the_table_name_follows_the_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents a table name in the UI that is not where the rows are."""
-    from analytics_assets.assets import build_assets
-    from analytics_assets.resources import Warehouse
+    from analytics_assets.orchestration.assets import build_assets
+    from analytics_assets.orchestration.resources import Warehouse
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ANALYTICS_DATASET", "segment_copy")
-    specs = [spec for assets in build_assets(Warehouse()) for spec in assets.specs]
+    specs = build_assets(Warehouse()).specs
     assert {spec.metadata["dagster/table_name"] for spec in specs} == {
         f"segment_copy.{name}" for name in ALL_TABLES
     }
@@ -190,7 +191,7 @@ def test_no_asset_is_partitioned(endpoint: Endpoint) -> None:
 def test_no_resource_config_holds_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a token in resource config, which Dagster shows and stores."""
     monkeypatch.setenv("ANALYTICS_API_TOKEN", "hunter2")
-    from analytics_assets.resources import AnalyticsApi
+    from analytics_assets.orchestration.resources import AnalyticsApi
 
     assert "hunter2" not in str(AnalyticsApi().model_dump())
     assert "hunter2" not in repr(AnalyticsApi().settings())

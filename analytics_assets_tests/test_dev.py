@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 
-from analytics_assets.retries import BACKOFF_TAG
+from analytics_assets.orchestration.retries import BACKOFF_TAG
 from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import Project

@@ -14,16 +14,8 @@ from typing import Any, get_args
 import pytest
 from dlt.common.normalizers.naming.snake_case import NamingConvention
 
-from analytics_assets.endpoints import (
-    BY_NAME,
-    ENDPOINTS,
-    GROUPS,
-    Column,
-    ColumnType,
-    Endpoint,
-    Reference,
-    in_group,
-)
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, GROUPS, in_group
+from analytics_assets.segment.model import Column, ColumnType, Endpoint, Reference
 
 HERE = Path(__file__).parent
 CONTRACT = json.loads((HERE / "data" / "wire_contract.json").read_text(encoding="utf-8"))
@@ -47,7 +39,13 @@ MASKED_BY_KEY = {"settings"}
 # Names that the load itself adds to a table.
 RESERVED = {"deleted_at", "_dlt_id", "_dlt_load_id"}
 # The half that is usable by itself, without an orchestrator.
-DLT_HALF = ("endpoints", "api", "load", "tables", "audit")
+DLT_HALF = (
+    "segment.endpoints",
+    "segment.source",
+    "segment.audit_trail",
+    "warehouse.load",
+    "warehouse.tables",
+)
 
 every_endpoint = pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda e: e.name)
 
@@ -337,5 +335,5 @@ def test_dlt_half_never_imports_dagster(module: str) -> None:
 
 def test_endpoints_need_the_standard_library_only() -> None:
     """An import of dlt here makes every reader of the table, the sandbox too, slow to start."""
-    loaded = modules_loaded_by("analytics_assets.endpoints")
+    loaded = modules_loaded_by("analytics_assets.segment.endpoints")
     assert loaded - sys.stdlib_module_names == {"analytics_assets"}

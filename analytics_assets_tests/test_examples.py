@@ -13,8 +13,9 @@ import orjson
 import pytest
 from dagster import ExecuteInProcessResult
 
-from analytics_assets.endpoints import BY_NAME, ENDPOINTS, Endpoint
 from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.segment.model import Endpoint
 from analytics_assets_tests.conftest import project_for
 from analytics_assets_tests.harness import (
     ALL_TABLES,
@@ -22,8 +23,8 @@ from analytics_assets_tests.harness import (
     Row,
     assert_same,
     expected_rows,
+    failure_of,
     materialized,
-    steps_failed,
     with_daily,
 )
 
@@ -82,7 +83,7 @@ def loaded(
         sandbox.intercept = example
         project = project_for(sandbox, tmp_path_factory.mktemp("examples"))
         month = f"{datetime.now(timezone.utc):%Y-%m}"
-        window = {"usage": {"start_month": month, "end_month": month}}
+        window = {"start_month": month, "end_month": month}
         yield project, project.materialize(config=window)
 
 
@@ -97,7 +98,7 @@ def test_the_example_lands_value_by_value(
 ) -> None:
     """Prevents a table that is right only for records that this project invented itself."""
     project, result = loaded
-    assert steps_failed(result) == {}
+    assert failure_of(result) == ""
     assert project.tables() == ALL_TABLES
     assert_same(name, project.rows(name), expected(BY_NAME[name]))
     (count,) = project.query(f"SELECT count(*) FROM analytics.{name}")[0]
@@ -177,7 +178,7 @@ def test_a_key_that_comes_twice_ends_as_one_row(project: Project, pages: int) ->
         body=bodies[info.params.get("pagination.cursor")]
     )
     result = project.materialize("roles")
-    assert steps_failed(result) == {}
+    assert failure_of(result) == ""
     assert_same("roles", project.rows("roles"), expected_rows(roles, [other, second]))
     figures = materialized(result)["roles"]
     assert (figures["dagster/row_count"], figures["rows_loaded"]) == (2, 2)

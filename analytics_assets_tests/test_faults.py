@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
-from analytics_assets.endpoints import BY_NAME, ENDPOINTS, in_group
 from analytics_assets.sandbox import Options, Reply, RequestInfo
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, in_group
 from analytics_assets_tests.faults import (
     API,
     KINDS,
@@ -33,7 +33,7 @@ from analytics_assets_tests.faults import (
     run_logged,
     state_of,
 )
-from analytics_assets_tests.harness import ALL_TABLES, Project, materialized, steps_failed
+from analytics_assets_tests.harness import ALL_TABLES, Project, failure_of, materialized
 
 GATED = ("spaces", "transformations", "reverse_etl_models", "audit_events")
 PAGED = tuple(name for name in KINDS if name != "labels")
@@ -237,7 +237,7 @@ def test_a_fault_costs_only_its_own_asset(loaded: Project, fault: str, kind: str
     result = loaded.materialize(f"group:{group}", api=API)
 
     assert set(materialized(result)) == others
-    message = steps_failed(result)[group]
+    message = failure_of(result)
     assert f"{kind} (GET {BY_NAME[kind].path}): " in message
     assert all(words in message for words in case.says), message
     assert not any(other + " (GET" in message for other in others)
@@ -273,7 +273,7 @@ def test_a_table_that_cannot_be_loaded_costs_only_itself(loaded: Project, kind: 
     result = loaded.materialize(f"group:{group}")
 
     assert set(materialized(result)) == others
-    message = steps_failed(result)[group]
+    message = failure_of(result)
     assert f"{kind} (GET {BY_NAME[kind].path}): the destination did not take its rows" in message
     assert everything(loaded, kind) == before
     assert state_of(loaded, kind) == state
@@ -287,7 +287,7 @@ def test_a_column_changed_by_hand_costs_only_its_table(loaded: Project) -> None:
     execute(loaded, "ALTER TABLE analytics.sources ADD COLUMN name INTEGER")
     before = everything(loaded, "sources")
     result = loaded.materialize("group:inventory")
-    assert "the destination did not take its rows" in steps_failed(result)["inventory"]
+    assert "the destination did not take its rows" in failure_of(result)
     others = {endpoint.name for endpoint in in_group("inventory")} - {"sources"}
     assert set(materialized(result)) == others
     assert everything(loaded, "sources") == before
@@ -300,7 +300,7 @@ def test_faults_of_several_assets_are_all_named(loaded: Project) -> None:
     loaded.sandbox.intercept = lambda info: (
         Reply(paths[info.path], b"{}") if info.path in paths else None
     )
-    message = steps_failed(loaded.materialize("group:inventory", api=API))["inventory"]
+    message = failure_of(loaded.materialize("group:inventory", api=API))
     assert "2 of 6 assets failed, 4 loaded" in message
     assert "sources (GET /sources): HTTP 500" in message
     assert "spaces (GET /spaces): HTTP 422" in message
@@ -338,7 +338,7 @@ def test_a_redirect_is_not_followed(loaded: Project, status: int) -> None:
         target = f"{url}/sources"
         inject(loaded, "sources", lambda *_: Reply(status, b"", {"Location": target}), page=0)
         result = loaded.materialize("sources", "warehouses")
-        message = steps_failed(result)["inventory"]
+        message = failure_of(result)
         assert f"HTTP {status}: a redirect to {url.removeprefix('http://')}" in message
         assert set(materialized(result)) == {"warehouses"}
         assert seen == []
@@ -390,7 +390,7 @@ def test_the_same_refusal_of_another_resource_fails_it(loaded: Project, status: 
     """Prevents that a missing permission passes as a missing feature."""
     inject(loaded, "users", reply(status)("users"), page=0)
     result = loaded.materialize("group:identity")
-    message = steps_failed(result)["identity"]
+    message = failure_of(result)
     assert f"users (GET /users): HTTP {status}" in message
     assert "ANALYTICS_API" in message or "give it the role" in message
     assert set(materialized(result)) == {"roles", "labels", "audit_events"}
@@ -411,10 +411,8 @@ def test_a_rejected_token_is_one_clear_error(loaded: Project) -> None:
     loaded.env["ANALYTICS_API_TOKEN"] = "not-the-token"
     before = {name: everything(loaded, name) for name in ALL_TABLES}
     result = loaded.materialize()
-    failed = steps_failed(result)
-    assert failed
-    assert all("does not accept the token" in message for message in failed.values())
-    assert all("ANALYTICS_API_TOKEN" in message for message in failed.values())
+    assert "does not accept the token" in failure_of(result)
+    assert "ANALYTICS_API_TOKEN" in failure_of(result)
     assert materialized(result) == {}
     paths = [info.path for info in loaded.sandbox.requests]
     largest = max(len(in_group(endpoint.group)) for endpoint in ENDPOINTS)
@@ -492,7 +490,7 @@ def test_a_wait_beyond_the_cap_fails_at_once(loaded: Project) -> None:
     start = time.monotonic()
     result = loaded.materialize("labels", "roles", api={"max_wait": 5})
     assert time.monotonic() - start < 5
-    message = steps_failed(result)["identity"]
+    message = failure_of(result)
     assert "labels (GET /labels): the API asks to wait 3600 s" in message
     assert "max_wait (5 s)" in message
     assert set(materialized(result)) == {"roles"}
@@ -518,7 +516,7 @@ def test_a_limiter_is_never_disturbed(start: Callable[..., Project], hint: str) 
     )
     project = start(options)
     result, log = run_logged(project, api={"page_size": 20})
-    assert steps_failed(result) == {}
+    assert failure_of(result) == ""
     assert project.sandbox.count() > 100
     assert project.sandbox.early_requests == 0
     assert "before the next request" in log

@@ -16,13 +16,14 @@ import pytest
 from dagster import AssetSpec, MetadataValue, TableMetadataValue
 from PIL import Image
 
-from analytics_assets import endpoints
-from analytics_assets.chart import usage_chart
-from analytics_assets.endpoints import BY_NAME, ENDPOINTS, Endpoint
-from analytics_assets.metadata import MASK, code_reference, preview
+from analytics_assets.orchestration.charts import usage_chart
+from analytics_assets.orchestration.metadata import MASK, code_reference, preview
 from analytics_assets.sandbox import Options, Sandbox
+from analytics_assets.segment import endpoints
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.segment.model import Endpoint
 from analytics_assets_tests.conftest import SMALL, project_for
-from analytics_assets_tests.harness import ALL_TABLES, Project, steps_failed
+from analytics_assets_tests.harness import ALL_TABLES, Project, failure_of
 
 LARGEST_CHART = 40_000
 USAGE = [endpoint.name for endpoint in ENDPOINTS if endpoint.monthly]
@@ -51,7 +52,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 def shown(project: Project) -> Shown:
     """Return the metadata of each materialization of one load."""
     result = project.materialize()
-    assert steps_failed(result) == {}
+    assert failure_of(result) == ""
     return {
         event.asset_key.to_user_string(): event.materialization.metadata
         for event in result.get_asset_materialization_events()

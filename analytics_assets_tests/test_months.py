@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics_assets.errors import SettingError
-from analytics_assets.months import (
+from analytics_assets.segment.errors import SettingError
+from analytics_assets.segment.months import (
     EARLIEST,
     GRACE,
     Loaded,

@@ -15,15 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics_assets.redaction import (
+from analytics_assets.sandbox import Reply
+from analytics_assets.segment.redaction import (
     fingerprint,
     looks_like_credential,
     mask_credentials,
     mask_secret,
 )
-from analytics_assets.sandbox import Reply
 from analytics_assets_tests.faults import Body, inject, rows_of, run_logged
-from analytics_assets_tests.harness import Project, steps_failed
+from analytics_assets_tests.harness import Project, failure_of
 
 _SPELLINGS = (
     "apiKey api-key API_KEY APIKey apikey api.key x-api-key accessToken access_token clientSecret"
@@ -222,7 +222,7 @@ def test_failures_do_not_show_secrets(loaded: Project, name: str, fault: Any) ->
     """Prevents that an error message, its traceback or the stored event shows the value."""
     inject(loaded, name, fault, page=0)
     result, log = run_logged(loaded, name)
-    text = log + str(steps_failed(result)) + "".join(map(repr, result.all_events))
+    text = log + failure_of(result) + "".join(map(repr, result.all_events))
     assert LEAK not in text
     assert files_with([LEAK], [loaded.folder]) == []
 
@@ -232,7 +232,7 @@ def test_an_api_that_repeats_the_token_does_not_make_it_known(loaded: Project) -
     body = orjson.dumps({"errors": [{"message": f"bad token {loaded.sandbox.token}"}]})
     loaded.sandbox.intercept = lambda _: Reply(422, body)
     result, log = run_logged(loaded, "labels")
-    assert "bad token ***" in steps_failed(result)["identity"]
+    assert "bad token ***" in failure_of(result)
     assert loaded.sandbox.token not in log + "".join(map(repr, result.all_events))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from dagster import AssetsDefinition, AssetSpec
 
 from analytics_assets.definitions import defs
-from analytics_assets.endpoints import BY_NAME, GROUPS
+from analytics_assets.segment.endpoints import BY_NAME, GROUPS
 from analytics_assets_tests.harness import ALL_TABLES, Project
 
 SNAPSHOT = Path(__file__).parent / "data" / "specs.txt"

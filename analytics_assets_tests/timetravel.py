@@ -8,9 +8,9 @@ from datetime import date, datetime, timezone
 
 import time_machine
 
-from analytics_assets.endpoints import in_group
-from analytics_assets.months import month_range
 from analytics_assets.sandbox import Options
+from analytics_assets.segment.endpoints import in_group
+from analytics_assets.segment.months import month_range
 from analytics_assets_tests.harness import Project, assert_same
 
 USAGE = tuple(endpoint.name for endpoint in in_group("usage"))

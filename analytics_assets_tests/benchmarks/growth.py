@@ -10,8 +10,9 @@ import sys
 from datetime import date, datetime, timezone
 from math import ceil
 
-from analytics_assets.endpoints import BY_NAME, ENDPOINTS, Endpoint
 from analytics_assets.sandbox import Options, Sandbox
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.segment.model import Endpoint
 from analytics_assets_tests.benchmarks.__main__ import ALL, measure
 
 PAGE = 1000

@@ -21,7 +21,8 @@ import requests
 from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator
 from dlt.sources.rest_api import rest_api_source
 
-from analytics_assets.endpoints import BY_NAME, Column, Endpoint
+from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets.segment.model import Column, Endpoint
 
 MONTHS = 12
 WORKERS = 16

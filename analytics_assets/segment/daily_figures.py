@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.endpoints import Endpoint
+from analytics_assets.segment.model import Endpoint
 
 
 def last_rows(keys: pa.Table) -> pa.Array:

@@ -1,4 +1,4 @@
-"""The assets: one op per group that loads any subset of the group's resources.
+"""The assets: one op that loads any subset of the workspace's resources.
 
 No postponed annotations here: Dagster reads the config class from the signature of an op. What only
 a run needs is imported by the run, so that definitions load fast.
@@ -8,7 +8,6 @@ What an asset shows is derived from its row in ``endpoints.py``; what a run does
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from dagster import (
@@ -30,29 +29,48 @@ from dagster_shared.error import SerializableErrorInfo
 from dlt import resource as dlt_resource
 from pydantic import Field
 
-from analytics_assets import chart
-from analytics_assets.checks import Findings, Past, check_specs, evaluate_alone, look
-from analytics_assets.endpoints import BY_NAME, GROUPS, Group, in_group
-from analytics_assets.errors import AnalyticsError, SettingError, TokenRejected
-from analytics_assets.metadata import definition_metadata, kinds, owners, run_metadata, tags
-from analytics_assets.resources import AnalyticsApi, Warehouse
-from analytics_assets.retries import with_run_retries
-from analytics_assets.settings import LoadOptions
-from analytics_assets.warehouse import WarehouseSettings
+from analytics_assets.orchestration import charts
+from analytics_assets.orchestration.checks import Findings, Past, check_specs, evaluate_alone, look
+from analytics_assets.orchestration.metadata import (
+    definition_metadata,
+    kinds,
+    owners,
+    run_metadata,
+    tags,
+)
+from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
+from analytics_assets.orchestration.retries import with_run_retries
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, GROUPS
+from analytics_assets.segment.errors import AnalyticsError, SettingError, TokenRejected
+from analytics_assets.segment.settings import LoadOptions
+from analytics_assets.segment.spans import span
+from analytics_assets.warehouse.settings import WarehouseSettings
 
 if TYPE_CHECKING:
     from dlt.pipeline.pipeline import Pipeline
 
-    from analytics_assets.load import LoadRequest, Outcome
+    from analytics_assets.warehouse.outcome import Outcome
 
 _FINAL_ERRORS: Final = (SettingError, TokenRejected)
-_rejected_runs: dict[str, str] = {}
-"""Runs whose token the API has refused: the other groups of the run need not ask again."""
+OP_NAME: Final = "segment"
+POOL: Final = "analytics_assets"
+"""The Dagster pool that keeps runs apart on destinations without locks of their own."""
 
 
-class FullListConfig(Config):
-    """Run config of the groups that read whole lists."""
+class LoadConfig(Config):
+    """Run config: what to load again, and what to accept."""
 
+    start_month: str | None = Field(
+        default=None,
+        description="First month of usage to load again, YYYY-MM; default: end_month.",
+    )
+    end_month: str | None = Field(
+        default=None,
+        description="Last month of usage to load again, YYYY-MM; default: the current one.",
+    )
+    audit_start: str | None = Field(
+        default=None, description="Day from which audit events are loaded again, YYYY-MM-DD."
+    )
     expect_fewer_rows: bool = Field(
         default=False,
         description="Accept a list that is empty or less than half of what it was, and mark the"
@@ -62,28 +80,11 @@ class FullListConfig(Config):
     def options(self) -> LoadOptions:
         """Return the options of the load."""
         return LoadOptions(
-            # checked by every group: a setting that is wrong stops the run before any request
-            usage_start=os.environ.get("ANALYTICS_USAGE_START"),
-            expect_fewer_rows=self.expect_fewer_rows,
-        )
-
-
-class UsageConfig(Config):
-    """Run config of the usage group: months to load again."""
-
-    start_month: str | None = Field(
-        default=None, description="First month to load again, YYYY-MM; default: end_month."
-    )
-    end_month: str | None = Field(
-        default=None, description="Last month to load again, YYYY-MM; default: the current one."
-    )
-
-    def options(self) -> LoadOptions:
-        """Return the options of the load."""
-        return LoadOptions(
             usage_start=os.environ.get("ANALYTICS_USAGE_START"),
             start_month=self.start_month,
             end_month=self.end_month,
+            audit_start=self.audit_start,
+            expect_fewer_rows=self.expect_fewer_rows,
         )
 
 
@@ -99,6 +100,7 @@ class Translator(DagsterDltTranslator):
         return AssetSpec(
             key=AssetKey(endpoint.name),
             group_name=endpoint.group,
+            deps=[AssetKey(endpoint.parent.resource)] if endpoint.parent else [],
             description=endpoint.description,
             metadata=definition_metadata(endpoint, self._warehouse),
             tags=tags(endpoint),
@@ -107,130 +109,68 @@ class Translator(DagsterDltTranslator):
         )
 
 
-def asset_specs(group: Group, warehouse: Warehouse) -> list[AssetSpec]:
-    """Return the specs of a group, from dlt resources that stand for those of the run.
+def asset_specs(warehouse: Warehouse) -> list[AssetSpec]:
+    """Return the specs of all assets, from dlt resources that stand for those of the run.
 
     The ``rest_api`` resources themselves are built by the run, which has the token; to build them
     here as well would cost each start of Dagster half a second.
     """
     translator = Translator(warehouse)
-    resources = [dlt_resource([], name=endpoint.name) for endpoint in in_group(group)]
+    resources = [dlt_resource([], name=endpoint.name) for endpoint in ENDPOINTS]
     return [
         translator.get_asset_spec(DltResourceTranslatorData(resource=resource, pipeline=None))
         for resource in resources
     ]
 
 
-def build_assets(warehouse: Warehouse) -> list[AssetsDefinition]:
-    """Return the assets of all groups, one op each."""
-    return [_group_assets(group, warehouse) for group in GROUPS]
+def build_assets(warehouse: Warehouse) -> AssetsDefinition:
+    """Return the assets of the workspace, which one op loads."""
 
-
-def _group_assets(group: Group, warehouse: Warehouse) -> AssetsDefinition:
-    decorate = multi_asset(
-        name=group,
-        specs=asset_specs(group, warehouse),
-        check_specs=[spec for endpoint in in_group(group) for spec in check_specs(endpoint)],
+    @multi_asset(
+        name=OP_NAME,
+        specs=asset_specs(warehouse),
+        check_specs=[spec for endpoint in ENDPOINTS for spec in check_specs(endpoint)],
         can_subset=True,
-        pool=pool_name(group),
+        pool=POOL,
     )
-    if group == "usage":
-
-        def load_usage(
-            context: AssetExecutionContext,
-            config: UsageConfig,
-            api: AnalyticsApi,
-            warehouse: Warehouse,
-        ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
-            results = _materialize(context, group, config.options(), api, warehouse)
-            yield from with_run_retries(context, results)
-
-        return decorate(load_usage)
-
-    def load_lists(
+    def load_workspace(
         context: AssetExecutionContext,
-        config: FullListConfig,
+        config: LoadConfig,
         api: AnalyticsApi,
         warehouse: Warehouse,
     ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
-        results = _materialize(context, group, config.options(), api, warehouse)
+        results = _materialize(context, config.options(), api, warehouse)
         yield from with_run_retries(context, results)
 
-    return decorate(load_lists)
-
-
-def pool_name(group: Group) -> str:
-    """Return the Dagster pool that keeps two runs of a group apart on server destinations."""
-    return f"analytics_{group}"
+    return load_workspace
 
 
 def _materialize(
     context: AssetExecutionContext,
-    group: Group,
     options: LoadOptions,
     api: AnalyticsApi,
     warehouse: Warehouse,
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
-    """Load and check what is selected of a group; report each asset, then fail if any failed."""
-    from analytics_assets.load import LoadRequest
+    """Load and check what is selected; report each asset, then fail if any failed."""
+    with span("import"):
+        from analytics_assets.warehouse.load import load_groups
+        from analytics_assets.warehouse.outcome import LoadRequest
 
     selected = {key.to_user_string() for key in context.selected_asset_keys}
-    names = [name for name in BY_NAME if name in selected]
-    checks = _selected_checks(context)
+    names = tuple(name for name in BY_NAME if name in selected)
+    outcomes: list[Outcome] = []
     try:
-        run = _GroupRun(context, names, checks, options, warehouse.settings())
-    except SettingError as error:
-        raise _failure(str(error), passing=False) from None
-    if not names:
-        yield from run.check_alone(group)
-        return
-    _raise_if_token_was_rejected(context.run.run_id)
-    if "usage" in context.job_def.graph.node_names():
-        chart.import_ahead()  # whichever group of the run is first to wait for the API
-    try:
-        request = LoadRequest(group, tuple(names), api.settings(), run.warehouse, options)
-        following = _following(context, request)
-        with warehouse.loads.loading(request, following, context.log) as load:
-            outcomes = load.load(run.look)
+        run = _Run(context, names, options, warehouse.settings())
+        if any(BY_NAME[name].monthly for name in names):
+            charts.import_ahead()  # while the API is waited for
+        request = LoadRequest(names, api.settings(), run.warehouse, options) if names else None
+        for group in load_groups(request, run.look, context.log) if request else ():
+            outcomes += group
+            yield from run.results(group, warehouse)
+        yield from run.check_alone()
     except AnalyticsError as error:
-        if isinstance(error, TokenRejected):
-            _rejected_runs[context.run.run_id] = str(error)
         raise _failure(str(error), passing=not isinstance(error, _FINAL_ERRORS)) from None
-    for outcome in outcomes:
-        name = outcome.endpoint.name
-        if outcome.loaded:
-            yield MaterializeResult(
-                asset_key=name,
-                metadata={
-                    **run.findings.metadata.get(name, {}),
-                    **run_metadata(outcome, warehouse),
-                },
-                check_results=run.findings.results.pop(name, []),
-            )
-        elif not outcome.available:
-            context.log.warning(unavailable_text(outcome))
-        for warning in outcome.reading.warnings:
-            context.log.warning(f"{name}: {warning}")
-    for results in run.findings.results.values():
-        yield from results
     _raise_failures(outcomes)
-
-
-def _following(context: AssetExecutionContext, request: "LoadRequest") -> "LoadRequest | None":
-    """Return what the step after this one is going to ask for, if that is one of the groups.
-
-    ``None`` as well if another process executes it.
-    """
-    step = context.get_step_execution_context()
-    steps = [*step.execution_plan.step_keys_to_execute, ""]
-    group = steps[steps.index(step.step.key) + 1]
-    selected = {key.to_user_string() for key in context.job_def.asset_layer.selected_asset_keys}
-    names = tuple(name for name in BY_NAME if BY_NAME[name].group == group and name in selected)
-    if not names:
-        return None
-    config = step.resolved_run_config.ops[group].config
-    options = (UsageConfig if group == "usage" else FullListConfig)(**config).options()
-    return replace(request, group=group, names=names, options=options)
 
 
 def _selected_checks(context: AssetExecutionContext) -> Mapping[str, list[str]]:
@@ -241,46 +181,71 @@ def _selected_checks(context: AssetExecutionContext) -> Mapping[str, list[str]]:
     return checks
 
 
-class _GroupRun:
-    """What the checks of a run need to know, and what they found."""
+class _Run:
+    """What the checks of a run need to know, and what they found.
+
+    Args:
+        context: of the op.
+        names: selected assets.
+        options: what may differ from run to run.
+        warehouse: where the tables are.
+    """
 
     def __init__(
         self,
         context: AssetExecutionContext,
         names: Sequence[str],
-        checks: Mapping[str, list[str]],
         options: LoadOptions,
         warehouse: WarehouseSettings,
     ) -> None:
         self.warehouse = warehouse
-        self.findings = Findings()
         self._context = context
         self._names = names
-        self._checks = checks
+        self._checks = _selected_checks(context)
         self._options = options
+        self._findings = Findings()
 
     def look(self, pipeline: "Pipeline", outcomes: "Sequence[Outcome]") -> None:
-        """Check what has been loaded, and the assets of which only checks are selected."""
+        """Check what has been loaded of a group."""
         loaded = [outcome.endpoint.name for outcome in outcomes if outcome.loaded]
-        due = {
-            name: checks
-            for name, checks in self._checks.items()
-            if name in loaded or name not in self._names
-        }
+        due = {name: checks for name, checks in self._checks.items() if name in loaded}
         log = self._context.log
+        self._findings = Findings()
         try:
-            self.findings = look(pipeline, self.warehouse, loaded, due, self._past, log)
+            self._findings = look(pipeline, self.warehouse, loaded, due, self._past, log)
         except Exception as error:  # noqa: BLE001 - the rows are loaded: their assets must not fail
             log.warning(f"The checks could not be run: {type(error).__name__}: {error}")
 
-    def check_alone(self, group: Group) -> list[AssetCheckResult]:
-        """Run the selected checks on the tables as they are."""
-        try:
-            return evaluate_alone(
-                group, self._checks, self._past, self.warehouse, self._context.log
-            )
-        except AnalyticsError as error:
-            raise _failure(str(error), passing=not isinstance(error, _FINAL_ERRORS)) from None
+    def results(
+        self, outcomes: "Sequence[Outcome]", warehouse: Warehouse
+    ) -> Iterator[MaterializeResult[Any]]:
+        """Report what has been loaded of a group, and warn of what has not."""
+        log = self._context.log
+        for outcome in outcomes:
+            name = outcome.endpoint.name
+            if outcome.loaded:
+                yield MaterializeResult(
+                    asset_key=name,
+                    metadata={
+                        **self._findings.metadata.get(name, {}),
+                        **run_metadata(outcome, warehouse),
+                    },
+                    check_results=self._findings.results.get(name, []),
+                )
+            elif not outcome.available:
+                log.warning(unavailable_text(outcome))
+            for warning in outcome.warnings:
+                log.warning(f"{name}: {warning}")
+
+    def check_alone(self) -> Iterator[AssetCheckResult]:
+        """Run the checks that are selected without their assets, on the tables as they are."""
+        alone = {name: names for name, names in self._checks.items() if name not in self._names}
+        for group in GROUPS:
+            checks = {name: n for name, n in alone.items() if BY_NAME[name].group == group}
+            if checks:
+                yield from evaluate_alone(
+                    group, checks, self._past, self.warehouse, self._context.log
+                )
 
     def _past(self, name: str) -> Past:
         return past(self._context.instance, name, fewer_expected=self._options.expect_fewer_rows)
@@ -300,11 +265,6 @@ def past(instance: DagsterInstance, name: str, *, fewer_expected: bool = False) 
         empty_columns=None if empty is None else frozenset(empty),
         fewer_expected=fewer_expected,
     )
-
-
-def _raise_if_token_was_rejected(run_id: str) -> None:
-    if run_id in _rejected_runs:
-        raise _failure(_rejected_runs[run_id], passing=False)
 
 
 def failure_text(outcome: "Outcome") -> str:

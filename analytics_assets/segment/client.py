@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -25,8 +26,8 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from analytics_assets.errors import ResourceError
-from analytics_assets.settings import ApiSettings, Log
+from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.settings import ApiSettings, Log
 
 RETRY_STATUS: Final = frozenset({429, 500, 502, 503, 504})
 OLD_PAGE_SIZE: Final = 200
@@ -40,6 +41,7 @@ class Envelope:
     body: Any
     page_size: int
     waited: float
+    response: requests.Response
 
 
 class RateLimitGate:
@@ -168,6 +170,17 @@ class ApiSession(requests.Session):
         self.stop.set()
         self._adapter.hang_up()
 
+    def prepared(
+        self, path: str, params: Mapping[str, str] | None = None
+    ) -> requests.PreparedRequest:
+        """Return a request to a path of the API, with the token."""
+        headers = {
+            "Authorization": f"Bearer {self._settings.token}",
+            "Accept": "application/json",
+        }
+        url = self._settings.base_url + path
+        return self.prepare_request(requests.Request("GET", url, params=params, headers=headers))
+
     def fetch(self, request: requests.PreparedRequest, **options: Any) -> Envelope:
         """Send ``request``, again if need be, and return its JSON body.
 
@@ -191,7 +204,9 @@ class ApiSession(requests.Session):
         if self._refused_page_size(request, response):
             return self.fetch(request, **options)
         self._check(response)
-        return Envelope(response.parsed, _page_size_of(request), waited.total)  # type: ignore[attr-defined]
+        body = response.parsed  # type: ignore[attr-defined]
+        response.json = lambda **_: body  # type: ignore[method-assign]
+        return Envelope(body, _page_size_of(request), waited.total, response)
 
     def _send_once(
         self, request: requests.PreparedRequest, waited: _Seconds, **options: Any

@@ -22,14 +22,14 @@ from dagster import (
     TableSchema,
 )
 
-from analytics_assets import endpoints
-from analytics_assets.endpoints import Column, Endpoint
-from analytics_assets.resources import Warehouse
+from analytics_assets.orchestration.resources import Warehouse
+from analytics_assets.segment import endpoints
+from analytics_assets.segment.model import Column, Endpoint
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from analytics_assets.load import Outcome
+    from analytics_assets.warehouse.outcome import Outcome
 
 OWNER: Final = "team:data-platform"
 """Who answers for the assets: a name of a team, as Dagster shows it."""
@@ -130,26 +130,35 @@ def kinds(warehouse: Warehouse) -> set[str]:
 
 def run_metadata(outcome: Outcome, warehouse: Warehouse) -> dict[str, Any]:
     """Return the figures of a load that Dagster plots over time, and the columns as they are."""
-    endpoint, reading = outcome.endpoint, outcome.reading
+    endpoint, staging = outcome.endpoint, outcome.staging
     metadata: dict[str, Any] = {
         "dagster/table_name": table_name(endpoint, warehouse),
         "dagster/column_schema": table_schema(endpoint, outcome.columns),
-        "rows_loaded": reading.kept_rows,
-        "pages": reading.pages,
-        "requests": reading.requests,
-        "seconds": round(reading.seconds, 3),
-        "seconds_waited": round(reading.waited, 3),
+        "rows_loaded": staging.rows,
+        **_extraction_metadata(outcome),
     }
     if outcome.counts:
         metadata["dagster/row_count"] = outcome.counts.rows
         if endpoint.full_list:
             metadata["deleted_rows"] = outcome.counts.deleted
             metadata["newly_deleted_rows"] = outcome.newly_deleted
-    if (rows := preview(endpoint, reading.preview)) is not None:
+    if (rows := preview(endpoint, staging.preview)) is not None:
         metadata["preview"] = rows
-    if reading.warnings:
-        metadata["warnings"] = MetadataValue.md("\n".join(f"- {w}" for w in reading.warnings))
+    if outcome.warnings:
+        metadata["warnings"] = MetadataValue.md("\n".join(f"- {w}" for w in outcome.warnings))
     return metadata
+
+
+def _extraction_metadata(outcome: Outcome) -> dict[str, Any]:
+    if outcome.reading is None:
+        return {}
+    extraction = outcome.reading.extraction
+    return {
+        "pages": extraction.pages,
+        "requests": extraction.requests,
+        "seconds": round(extraction.seconds, 3),
+        "seconds_waited": round(extraction.waited, 3),
+    }
 
 
 def preview(endpoint: Endpoint, rows: pa.Table | None) -> TableMetadataValue | None:

@@ -27,11 +27,13 @@ from dagster import (
 )
 from dlt.pipeline.pipeline import Pipeline
 
-from analytics_assets.chart import usage_chart
-from analytics_assets.endpoints import BY_NAME, Endpoint, Reference
-from analytics_assets.settings import Log
-from analytics_assets.tables import Tables, daily_figures, sql_list, utc_day
-from analytics_assets.warehouse import WarehouseSettings, new_pipeline
+from analytics_assets.orchestration.charts import usage_chart
+from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets.segment.model import Endpoint, Reference
+from analytics_assets.segment.settings import Log
+from analytics_assets.segment.spans import span
+from analytics_assets.warehouse.settings import WarehouseSettings, new_pipeline
+from analytics_assets.warehouse.tables import Tables, daily_figures, sql_list, utc_day
 
 KEY_UNIQUE: Final = "key_unique_and_not_null"
 NOT_HALVED: Final = "row_count_not_halved"
@@ -509,7 +511,8 @@ def _chart(tables: Tables, name: str) -> dict[str, Any]:
     endpoint = BY_NAME[name]
     if not endpoint.monthly:
         return {}
-    chart = usage_chart(name, *daily_figures(tables, endpoint), _today())
+    with span("chart"):
+        chart = usage_chart(name, *daily_figures(tables, endpoint), _today())
     return {"chart": chart} if chart else {}
 
 

@@ -35,10 +35,11 @@ from dagster._utils.schedules import (
     is_valid_cron_string,
 )
 
-from analytics_assets.endpoints import ENDPOINTS, GROUPS, Group, in_group
-from analytics_assets.errors import AnalyticsError, SettingError
-from analytics_assets.resources import AnalyticsApi
-from analytics_assets.retries import RETRY_TAGS
+from analytics_assets.orchestration.resources import AnalyticsApi
+from analytics_assets.orchestration.retries import RETRY_TAGS
+from analytics_assets.segment.endpoints import ENDPOINTS, GROUPS, in_group
+from analytics_assets.segment.errors import AnalyticsError, SettingError
+from analytics_assets.segment.model import Group
 
 DEFAULT_CRON: Final[Mapping[Group, str]] = {
     "inventory": "7 * * * *",
@@ -150,7 +151,12 @@ def _workspace_changes(seconds: int) -> SensorDefinition:
         The first look starts a little before now; what was there earlier is the schedules' affair.
         The cursor moves together with the request of a run; a look that fails leaves it alone.
         """
-        from analytics_assets.audit import Cursor, assets_to_refresh, new_events, summary
+        from analytics_assets.segment.audit_trail import (
+            Cursor,
+            assets_to_refresh,
+            new_events,
+            summary,
+        )
 
         try:
             cursor = Cursor.from_json(context.cursor) if context.cursor else None

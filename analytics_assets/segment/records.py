@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.common.normalizers.naming.snake_case import NamingConvention
 
-from analytics_assets.endpoints import DELETED_AT, Column, ColumnType, Endpoint
-from analytics_assets.redaction import (
+from analytics_assets.segment.model import DELETED_AT, Column, ColumnType, Endpoint
+from analytics_assets.segment.redaction import (
     looks_like_credential,
     mask_credentials,
     mask_secret,
@@ -150,6 +150,8 @@ class RowTyper:
 
     def _array(self, column: Column, rows: Sequence[Record], first_row: int) -> pa.Array:
         values = [row.get(column.wire) for row in rows]
+        if column.missing is not None:
+            values = [column.missing if value is None else value for value in values]
         try:
             if self._redact and (column.secret or column.credentials):
                 values = [_redacted(column, value) for value in values]

@@ -28,13 +28,13 @@ from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
-from analytics_assets.errors import (
+from analytics_assets.segment.errors import (
     AnalyticsError,
     DestinationBusy,
     SettingError,
     root_message,
 )
-from analytics_assets.settings import Log
+from analytics_assets.segment.settings import Log
 
 POLL_SECONDS: Final = 0.2
 REMIND_SECONDS: Final = 30.0

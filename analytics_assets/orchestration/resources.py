@@ -9,19 +9,16 @@ from __future__ import annotations
 import ipaddress
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import dlt
-from dagster import ConfigurableResource, InitResourceContext
-from pydantic import Field, PrivateAttr
+from dagster import ConfigurableResource
+from pydantic import Field
 
-from analytics_assets.errors import SettingError
-from analytics_assets.settings import ApiSettings
-from analytics_assets.warehouse import WarehouseSettings
-
-if TYPE_CHECKING:
-    from analytics_assets.ahead import ReadAhead
+from analytics_assets.segment.errors import SettingError
+from analytics_assets.segment.settings import ApiSettings
+from analytics_assets.warehouse.settings import WarehouseSettings
 
 DEFAULT_BASE_URL: Final = "https://api.segmentapis.com"
 MAX_PAGE_SIZE: Final = 1000
@@ -148,21 +145,6 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
     reader_timeout: float = Field(
         default=120.0, description="Seconds to wait for a reader that holds the DuckDB file open."
     )
-
-    _loads: ReadAhead | None = PrivateAttr(default=None)
-
-    @property
-    def loads(self) -> ReadAhead:
-        """The loads of the run that this resource has been set up for."""
-        from analytics_assets.ahead import ReadAhead  # what only a run needs
-
-        self._loads = self._loads or ReadAhead()
-        return self._loads
-
-    def teardown_after_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002
-        """End what a run has left under way, however it ended."""
-        if self._loads:
-            self._loads.close()
 
     def settings(self) -> WarehouseSettings:
         """Return the checked settings.

@@ -18,9 +18,10 @@ from dlt.destinations.exceptions import DatabaseTransientException
 from dlt.pipeline.pipeline import Pipeline
 from typing_extensions import Self
 
-from analytics_assets.endpoints import BY_NAME, DELETED_AT, ENDPOINTS, Endpoint
-from analytics_assets.sql import Row, open_sql
-from analytics_assets.warehouse import WarehouseSettings
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.segment.model import DELETED_AT, Endpoint
+from analytics_assets.warehouse.settings import WarehouseSettings
+from analytics_assets.warehouse.sql import Row, open_sql
 
 
 class Tables:
@@ -93,7 +94,7 @@ class Tables:
             return table
         keys = sql_list(map(self.column, endpoint.column_keys))
         return (
-            f"(SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY {keys} ORDER BY"  # noqa: S608
+            f"(SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY {keys} ORDER BY"
             f" {self.column('_dlt_load_id')} DESC) AS version FROM {table}) AS v WHERE version = 1)"
             " AS newest"
         )
@@ -146,9 +147,7 @@ def daily_figures(
     columns = tuple(column.name for column in endpoint.daily_columns)
     day = tables.column(str(endpoint.cursor_column))
     sums = ", ".join(f"sum({tables.column(column)})" for column in columns)
-    found = tables.rows(
-        f"SELECT {day}, {sums} FROM {tables.source(endpoint)} GROUP BY {day}"  # noqa: S608
-    )
+    found = tables.rows(f"SELECT {day}, {sums} FROM {tables.source(endpoint)} GROUP BY {day}")
     days = [
         (utc_day(when), tuple(int(figure or 0) for figure in figures)) for when, *figures in found
     ]

@@ -21,7 +21,7 @@ from typing import Final, TypeVar
 
 from dagster import AssetExecutionContext, Failure
 
-from analytics_assets.errors import SettingError, TokenRejected
+from analytics_assets.segment.errors import SettingError, TokenRejected
 
 Result = TypeVar("Result")
 

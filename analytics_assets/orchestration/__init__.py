@@ -1,0 +1,1 @@
+"""What Dagster sees: assets, checks, metadata, resources and what runs by itself."""

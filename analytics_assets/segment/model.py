@@ -1,0 +1,204 @@
+"""What a row of ``endpoints.py`` is made of: a resource of the API, its columns and references."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Group = Literal["inventory", "catalog", "identity", "usage"]
+ColumnType = Literal["text", "bool", "bigint", "double", "timestamp", "json"]
+
+DAY: Final = "timestamp"
+"""Field of the day in every monthly resource."""
+
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[^_])(?=[A-Z][a-z])")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A top-level field of a record and the column that stores it.
+
+    Attributes:
+        wire: name of the field as the API spells it.
+        type: type of the column; every nested value is ``json``.
+        description: one line for the reader of the table.
+        missing: what stands for a value that a record lacks, in a column of the key.
+        personal: whether the value is, or holds, personal data.
+        secret: whether the value as a whole is replaced by a fingerprint before it is stored.
+        credentials: whether values under credential-like keys inside it are so replaced.
+    """
+
+    wire: str
+    type: ColumnType
+    description: str
+    personal: bool = False
+    secret: bool = False
+    credentials: bool = False
+    missing: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The column name in snake_case, equal to what dlt's default naming makes of the field."""
+        return _WORD_START.sub("_", self.wire).lower()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A foreign key that should hold.
+
+    Attributes:
+        path: wire path within the record: ``sourceId``, ``metadata.id``, ``permissions[].roleId``.
+        table: name of the endpoint referred to.
+        column: column of that endpoint's table.
+    """
+
+    path: str
+    table: str
+    column: str = "id"
+
+
+@dataclass(frozen=True)
+class Months:
+    """One chain of pages for each calendar month; counters are cumulative within the month.
+
+    Attributes:
+        param: query parameter that takes the first day of the month, ``YYYY-MM-01``.
+    """
+
+    param: str = "period"
+
+
+@dataclass(frozen=True)
+class Values:
+    """One chain of pages for each value of a query parameter, which the API wants to be given.
+
+    Attributes:
+        param: name of the query parameter.
+        values: what it is given in turn.
+    """
+
+    param: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Parent:
+    """One chain of pages for each record of another list, whose identifier stands in the path.
+
+    Attributes:
+        resource: name of the endpoint of that list, in the same group.
+        param: name in braces in the path; the wire name of the column that takes the identifier.
+        field: field of the parent's record that holds the identifier.
+    """
+
+    resource: str
+    param: str
+    field: str = "id"
+
+
+Slice = Months | Values | Parent
+"""How a list is asked for that one walk over its pages does not give whole."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A list of the API, which is also a dlt resource, an asset and a table of the same name.
+
+    Attributes:
+        name: asset key, dlt resource and table.
+        group: asset group; the endpoints of a group load together.
+        path: path below the base URL; of a list with a parent with the parent's ``{param}``.
+        selector: where the records stand in the answer, such as ``data.sources``.
+        key: wire names of the fields that identify a record.
+        description: what a row is and what to know before using it.
+        columns: every documented top-level field, in the order of the table.
+        docs: page of the API reference.
+        paginated: whether the list takes ``pagination.*`` and answers with ``data.pagination``.
+        feature: product feature a workspace may lack; 401, 403 and 404 then mean "not available".
+        slice: how the list is asked for, if not in one walk over its pages.
+        single: whether the selector names one object, which makes a list of one record.
+        strings: wire name for the values of a list of bare strings.
+        page_limit: largest page the list takes, if that is less than usual.
+        rate_limit: requests a minute the list takes, if that is less than usual.
+        cursor: wire name of the time field that incremental loads follow.
+        references: foreign keys that should hold.
+        event_types: how the types of the audit events begin that may have changed these records,
+            in the singular, as whole words: ``Source`` stands for Source Created, Sources Deleted.
+            A resource type of the same words counts as well.
+    """
+
+    name: str
+    group: Group
+    path: str
+    selector: str
+    key: tuple[str, ...]
+    description: str
+    columns: tuple[Column, ...]
+    docs: str
+    paginated: bool = True
+    feature: str | None = None
+    slice: Slice | None = None
+    single: bool = False
+    strings: str | None = None
+    page_limit: int | None = None
+    rate_limit: int | None = None
+    cursor: str | None = None
+    references: tuple[Reference, ...] = ()
+    event_types: tuple[str, ...] = ()
+
+    @property
+    def monthly(self) -> bool:
+        """Whether the list is usage, one chain for each calendar month."""
+        return isinstance(self.slice, Months)
+
+    @property
+    def parent(self) -> Parent | None:
+        """The list that this one hangs on, ``None`` if it stands by itself."""
+        return self.slice if isinstance(self.slice, Parent) else None
+
+    @property
+    def full_list(self) -> bool:
+        """Whether a load reads every record there is, so that a missing one has been deleted."""
+        return not self.monthly and self.cursor is None
+
+    @property
+    def followed(self) -> bool:
+        """Whether events of the audit trail can call for a new load."""
+        return bool(self.event_types) or self.cursor is not None
+
+    @property
+    def counters(self) -> tuple[Column, ...]:
+        """The cumulative counters of a monthly endpoint; none for any other."""
+        return tuple(c for c in self.columns if c.type == "bigint") if self.monthly else ()
+
+    @property
+    def daily_columns(self) -> tuple[Column, ...]:
+        """A column for each counter with the day's own figure, which the API does not serve."""
+        return tuple(
+            Column(f"daily_{c.name}", "bigint", f"The day's own part of {c.name}, by difference.")
+            for c in self.counters
+        )
+
+    @property
+    def table_columns(self) -> tuple[Column, ...]:
+        """Every column of the table that is known beforehand: the fields and what is derived."""
+        return self.columns + self.daily_columns + ((_DELETED_AT,) if self.full_list else ())
+
+    @property
+    def cursor_column(self) -> str | None:
+        """The column that tells how new a row is, for endpoints that are loaded by time."""
+        wire = DAY if self.monthly else self.cursor
+        return next((column.name for column in self.columns if column.wire == wire), None)
+
+    @property
+    def column_keys(self) -> tuple[str, ...]:
+        """The key as column names, in the order of ``key``."""
+        names = {column.wire: column.name for column in self.columns}
+        return tuple(names[wire] for wire in self.key)
+
+
+DELETED_AT: Final = "deleted_at"
+_DELETED_AT = Column(
+    DELETED_AT, "timestamp", "When a load first found that the API no longer returns the row."
+)

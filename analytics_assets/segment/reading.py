@@ -1,0 +1,92 @@
+"""What is read of one resource in a run: its extraction, its types and its rows on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from analytics_assets.segment.errors import AnalyticsError, ResourceError
+from analytics_assets.segment.extraction import UNAVAILABLE, Extraction
+from analytics_assets.segment.model import Endpoint, Months, Parent, Values
+from analytics_assets.segment.records import RowTyper
+from analytics_assets.segment.staging import Staging
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The reading of one resource.
+
+    Attributes:
+        extraction: its chains of pages, and how far each has come.
+        typer: makes typed tables of its records.
+        staging: its rows, until they may be loaded; ``None`` for a list that is read for the sake
+            of the lists that hang on it only.
+        lag: seconds before the newest row loaded from which on rows are taken, for a list that
+            follows a cursor.
+        loaded_before: whether the destination holds a table of it.
+    """
+
+    extraction: Extraction
+    typer: RowTyper
+    staging: Staging | None
+    lag: float = 0.0
+    loaded_before: bool = False
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The row of ``endpoints.py``."""
+        return self.extraction.endpoint
+
+    @property
+    def failure(self) -> AnalyticsError | None:
+        """Why it may not be loaded."""
+        return self.extraction.failure
+
+    def finish(self) -> None:
+        """Once nothing more is under way: judge whether the list is whole, then settle its rows."""
+        self.extraction.finish()
+        if self.failure is None and self.staging:
+            self.staging.settle()
+        self.extraction.available = not _not_available(self)
+
+
+def _not_available(reading: Reading) -> bool:
+    """Tell whether a reading failed because the workspace or token lacks a product feature."""
+    extraction = reading.extraction
+    if not reading.endpoint.feature or extraction.failure is None:
+        return False
+    if extraction.parent and not extraction.parent.available:
+        return True
+    refused = getattr(extraction.failure, "status", None) in UNAVAILABLE
+    if reading.endpoint.parent:  # one refused path among others that were answered is a fault
+        return refused and not reading.loaded_before and not extraction.pages
+    return refused
+
+
+def fault_of(endpoint: Endpoint, endpoints: Mapping[str, Endpoint]) -> ResourceError | None:
+    """Return what is wrong with how a row of ``endpoints.py`` is asked for, ``None`` if nothing."""
+    way = endpoint.slice
+    if isinstance(way, Values) and not way.values:
+        return ResourceError(
+            f"it is asked for once for each value of {way.param}, and endpoints.py names no value"
+        )
+    if not isinstance(way, Parent):
+        return None
+    parent = endpoints.get(way.resource)
+    if parent is None or parent.group != endpoint.group:
+        return ResourceError(
+            f"its parent {way.resource!r} is no resource of the group {endpoint.group} in"
+            " endpoints.py"
+        )
+    if f"{{{way.param}}}" not in endpoint.path:
+        return ResourceError(f"its path {endpoint.path!r} has no place for {{{way.param}}}")
+    return None
+
+
+def static_chains(endpoint: Endpoint, months: list[str]) -> list[str]:
+    """Return the names of the chains that are known before anything is read."""
+    if isinstance(endpoint.slice, Months):
+        return months
+    if isinstance(endpoint.slice, Values):
+        return list(endpoint.slice.values)
+    return [""]

@@ -1,0 +1,226 @@
+"""Rows of ``endpoints.py`` become dlt ``rest_api`` resources, whose pages are typed and staged.
+
+Each row becomes a raw resource, which walks the pages, and a transformer of the row's name that
+hangs on it: records to typed Arrow tables, then to disk. Lists that hang on another one take their
+slices from its raw resource, so that dlt walks the parent once for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, cast
+
+import dlt
+import pyarrow as pa
+from dlt.common import jsonpath
+from dlt.extract import DltResource, DltSource
+from dlt.sources.helpers.rest_client.client import PageData
+from dlt.sources.rest_api import rest_api_resources
+from dlt.sources.rest_api.typing import ClientConfig, EndpointResource, RESTAPIConfig
+
+from analytics_assets.segment.client import ApiSession
+from analytics_assets.segment.errors import AnalyticsError, ResourceError
+from analytics_assets.segment.extraction import Extraction, Routes
+from analytics_assets.segment.model import Endpoint, Parent, Slice
+from analytics_assets.segment.paginator import GuardedPaginator
+from analytics_assets.segment.reading import Reading
+from analytics_assets.segment.records import BadValue
+from analytics_assets.segment.settings import ApiSettings
+from analytics_assets.segment.spans import span
+
+RAW: Final = "_raw"
+SLICES: Final = "_slices"
+POLL_SECONDS: Final = 0.002
+"""How long dlt looks away while nothing arrives: its own 10 ms add up to half a second a run."""
+
+Raw = Mapping[str, DltResource]
+
+
+def api_source(
+    group: str,
+    readings: Sequence[Reading],
+    session: ApiSession,
+    routes: Routes,
+    settings: ApiSettings,
+) -> DltSource:
+    """Build the source that reads the resources of a group; iterated, it fills their staging.
+
+    Args:
+        group: name of the group.
+        readings: what to read, and the parents that are read for their sake.
+        session: what requests are sent with.
+        routes: tells which reading a request belongs to.
+        settings: how to reach the API.
+    """
+    # a chain that waits for a rate limit of its own holds a worker: there are enough for all others
+    workers = settings.parallel_requests * 2
+    dlt.config["extract.workers"] = workers
+    dlt.config["extract.max_parallel_items"] = workers
+    dlt.config["extract.futures_poll_interval"] = POLL_SECONDS
+    client: ClientConfig = {
+        "base_url": settings.base_url,
+        "auth": {"type": "bearer", "token": settings.token},
+        "headers": {"Accept": "application/json"},
+        "session": session,
+    }
+    raw: dict[str, DltResource] = {}
+    for level in (
+        [reading for reading in readings if not reading.endpoint.parent],
+        [reading for reading in readings if reading.endpoint.parent],
+    ):
+        raw |= _raw_resources(client, level, raw, routes, settings)
+    typed = [_typed(reading, raw, routes) for reading in readings if reading.staging]
+    source = dlt.source(lambda: [*raw.values(), *typed], name=group)
+    return source()
+
+
+def _raw_resources(
+    client: ClientConfig, level: Sequence[Reading], raw: Raw, routes: Routes, settings: ApiSettings
+) -> dict[str, DltResource]:
+    """Return the resources that walk the pages, and those that give them their slices."""
+    configs: list[EndpointResource | DltResource] = []
+    for reading in level:
+        if reading.endpoint.slice:
+            configs.append(_slices(reading, raw, settings))
+        configs.append(_config(reading, routes, settings))
+    resources = rest_api_resources(cast(RESTAPIConfig, {"client": client, "resources": configs}))
+    found = {resource.name: resource for resource in resources}
+    for reading in level:
+        found[reading.endpoint.name + RAW].parallelize()
+    return found
+
+
+def _config(reading: Reading, routes: Routes, settings: ApiSettings) -> EndpointResource:
+    """Return the ``rest_api`` form of a row of ``endpoints.py``."""
+    endpoint = reading.endpoint
+    config: dict[str, Any] = {
+        "name": endpoint.name + RAW,
+        "selected": False,
+        "endpoint": {
+            "path": endpoint.path,
+            "params": _params(reading.extraction, settings),
+            "data_selector": jsonpath.compile_path(endpoint.selector),
+            "paginator": GuardedPaginator(reading.extraction, routes),
+        },
+    }
+    if parent := endpoint.parent:
+        config["endpoint"]["path"] = endpoint.path.replace(
+            f"{{{parent.param}}}", _of_slice(endpoint, parent)
+        )
+        config["include_from_parent"] = [parent.param]
+    return cast(EndpointResource, config)
+
+
+def _params(extraction: Extraction, settings: ApiSettings) -> dict[str, Any]:
+    endpoint = extraction.endpoint
+    params: dict[str, Any] = {}
+    if endpoint.paginated:
+        params["pagination.count"] = min(settings.page_size, endpoint.page_limit or 10**9)
+    if endpoint.slice and not endpoint.parent:
+        params[endpoint.slice.param] = _of_slice(endpoint, endpoint.slice)
+    if extraction.start:
+        params["startTime"] = extraction.start
+    return params
+
+
+def _of_slice(endpoint: Endpoint, way: Slice) -> str:
+    return f"{{resources.{endpoint.name}{SLICES}.{way.param}}}"
+
+
+def _slices(reading: Reading, raw: Raw, settings: ApiSettings) -> DltResource:
+    """Return the resource that feeds a list its slices, one at a time."""
+    extraction, way = reading.extraction, reading.endpoint.slice
+    name = reading.endpoint.name + SLICES
+    if isinstance(way, Parent):
+        at_once = max(1, settings.parallel_requests // 4)
+        slices = _parent_slices(extraction, way, at_once)
+        parent = raw[way.resource + RAW]
+        return dlt.transformer(slices, data_from=parent, name=name)
+    assert way is not None  # noqa: S101 - asked for lists with slices only
+    chains = [[{way.param: chain}] for chain in extraction.chains]
+    return dlt.resource(chains, name=name, selected=False)
+
+
+def _parent_slices(
+    extraction: Extraction, way: Parent, at_once: int
+) -> Callable[[Any], Iterator[Any]]:
+    """Return what makes slices of pages of parents.
+
+    Only so many chains are under way at once, as a list with a limit of its own must not take up
+    all the workers: "nothing yet" is ``None`` to dlt.
+    """
+
+    def slices(page: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
+        for record in page:
+            identifier = record.get(way.field)
+            if not isinstance(identifier, str) or not identifier:
+                text = f"a record of its parent {way.resource} has no {way.field!r}"
+                extraction.fail(ResourceError(text, status=200))
+            while extraction.under_way >= at_once and not extraction.failure:
+                yield None
+            if extraction.failure:
+                return
+            if extraction.expect(str(identifier)):
+                yield [{way.param: identifier}]
+
+    return slices
+
+
+def _typed(reading: Reading, raw: Raw, routes: Routes) -> DltResource:
+    """Return the resource that types and stages what the raw one brings."""
+    endpoint = reading.endpoint
+    resource = cast(
+        DltResource,
+        dlt.transformer(
+            _typing(reading, routes), data_from=raw[endpoint.name + RAW], name=endpoint.name
+        ),
+    )
+    return resource.add_map(_staging(reading))
+
+
+def _typing(reading: Reading, routes: Routes) -> Callable[[Any], pa.Table | None]:
+    """Return the step that makes a typed table of a page; its metadata names the chain."""
+    extraction, parent = reading.extraction, reading.endpoint.parent
+    included = f"_{reading.endpoint.name}{SLICES}_{parent.param}" if parent else ""
+    rows: dict[str, int] = {}
+
+    def typed(page: PageData[dict[str, Any]]) -> pa.Table | None:
+        if extraction.failure or not page:
+            return None
+        _, chain = routes.find(page.response.request.url or "")
+        if parent:
+            for record in page:
+                record[parent.param] = record.pop(included)
+        try:
+            with span("type"):
+                table = reading.typer.table(page, rows.get(chain, 0))
+        except BadValue as error:
+            extraction.fail(ResourceError(str(error), status=200), chain)
+            return None
+        except Exception as error:  # noqa: BLE001 - a surprise in one resource must not end the rest
+            extraction.fail(_surprise(error), chain)
+            return None
+        rows[chain] = rows.get(chain, 0) + len(page)
+        return table.replace_schema_metadata({"chain": chain})
+
+    return typed
+
+
+def _staging(reading: Reading) -> Callable[[pa.Table], None]:
+    """Return the step that keeps a typed page on disk."""
+
+    def stage(table: pa.Table) -> None:
+        if reading.staging is None or reading.failure:
+            return
+        chain = table.schema.metadata[b"chain"].decode()
+        try:
+            with span("stage"):
+                reading.staging.add(chain, table)
+        except (pa.ArrowException, OSError) as error:
+            reading.extraction.fail(ResourceError(f"its rows could not be kept: {error}"))
+
+    return stage
+
+
+def _surprise(error: Exception) -> AnalyticsError:
+    return ResourceError(f"unexpected {type(error).__name__} while reading: {error}")

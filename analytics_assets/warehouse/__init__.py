@@ -1,0 +1,1 @@
+"""The dlt destination: where tables stand, and how rows get there. No Dagster."""
