@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from analytics_assets.sandbox import Options, Sandbox, Workspace
-from analytics_assets_tests.wire import ask, data, error, walk
+from analytics_assets_tests.wire import USAGE, ask, data, error, walk
 
 NOW = datetime(2026, 9, 16, 10, 30, tzinfo=timezone.utc)
 
@@ -174,6 +174,20 @@ def test_functions_can_be_changed() -> None:
         sandbox.workspace.remove("functions", before[0]["id"])
         assert sandbox.served("functions") == [changed, *before[2:]]
         assert data(ask(sandbox, "/functions", resourceType="SOURCE"))["functions"] == []
+
+
+# ------------------------------------------------------------------------------------- usage
+
+
+def test_usage_of_a_large_workspace_is_worked_out_once() -> None:
+    """Prevents benchmarks at ten times the size from measuring the sandbox: a month per page."""
+    workspace = Workspace(scale=10, now=lambda: NOW)
+    wanted = [(name, month) for name in USAGE for month in workspace.months()[-13:]]
+    first, second = (
+        [workspace.usage_page(name, month, 0, 1)[0][0] for name, month in wanted] for _ in range(2)
+    )
+    assert len(wanted) == 4 * 13
+    assert all(one is other for one, other in zip(first, second, strict=True))
 
 
 # ------------------------------------------------------------------------------------ scale

@@ -133,7 +133,7 @@ class Resource:
         """Write a record as the service does, without what only a table needs."""
         if self.bare:
             return orjson.dumps(record[self.key[0]])
-        if self.parent is not None and not self.parent.in_record:
+        if self.parent is not None and self.parent.field in record and not self.parent.in_record:
             record = {key: value for key, value in record.items() if key != self.parent.field}
         return orjson.dumps(record)
 

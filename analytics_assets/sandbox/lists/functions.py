@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 from analytics_assets.sandbox.company import BASE58, Company, Ids, Record
 from analytics_assets.sandbox.resources import Choice, Resource
@@ -26,7 +26,7 @@ _ROLES = {
     "INSERT_SOURCE": "Filter",
     "INSERT_TRANSFORMATION": "Mapping",
 }
-_START = datetime(2023, 2, 1, 9, tzinfo=timezone.utc)
+_START = datetime(2023, 2, 1, 9)
 
 
 def function_id(company: Company, index: int) -> str:
@@ -42,7 +42,7 @@ def _functions_head(company: Company, index: int) -> Record:
     head: Record = {
         "id": f"{_PREFIXES[kind]}_{identifier}",
         "resourceType": kind,
-        "createdAt": created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "createdAt": f"{created.isoformat(timespec='milliseconds')}Z",
         "createdBy": company.id_of("users", index * 17 + 4),
         "displayName": f"{_SUBJECTS[index % len(_SUBJECTS)]} {_ROLES[kind]} {index + 1}",
     }
