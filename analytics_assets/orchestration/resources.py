@@ -1,7 +1,9 @@
 """The two resources that all assets share: how to reach the API, and where to load to.
 
-Both read the environment when a run starts, never at import, and check everything before the
-first request. The token is named by its variable only: Dagster shows and stores resource config.
+Both read the environment when a run starts, and check everything before the first request. The
+name of the destination and the dataset are read when the definitions are loaded as well, since the
+assets show them; there they are not checked. The token is named by its variable only: Dagster shows
+and stores resource config.
 """
 
 from __future__ import annotations
