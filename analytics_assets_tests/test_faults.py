@@ -412,7 +412,7 @@ def test_one_gated_asset_alone(loaded: Project, status: int) -> None:
 
 
 def test_a_rejected_token_is_one_clear_error(loaded: Project) -> None:
-    """Prevents that a bad token is retried, asked with again, or looks like a fault of each list."""
+    """Prevents that a bad token is retried, asked with again, or looks like many faults."""
     loaded.env["ANALYTICS_API_TOKEN"] = "not-the-token"
     before = {name: everything(loaded, name) for name in ALL_TABLES}
     result = loaded.materialize()
