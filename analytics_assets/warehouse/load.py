@@ -114,12 +114,8 @@ def _refused(reading: Reading) -> bool:
 
 
 def _load(plan: GroupPlan, request: LoadRequest, look: Look, log: Log) -> list[Outcome]:
-    pipeline = plan.pipeline
-    pipeline.activate()
-    try:
-        outcomes = load_group(plan, request.warehouse, request.options, log)
-        with span("check"), open_database(request.warehouse, pipeline, log):
-            look(pipeline, outcomes)
-    finally:
-        pipeline.deactivate()
+    plan.pipeline.activate()  # the pipeline of another group was made after it
+    outcomes = load_group(plan, request.warehouse, request.options, log)
+    with span("check"), open_database(request.warehouse, plan.pipeline, log):
+        look(plan.pipeline, outcomes)
     return outcomes
