@@ -116,6 +116,7 @@ def test_the_whole_workspace_lands_exactly(start: Start) -> None:
     project = start(Options())
     done = project.run("*")
     assert done.returncode == 0, done.stdout[-3000:]
+    assert "|[WARNING]|" not in done.stdout, done.stdout[-3000:]  # dlt's, of what is meant so
     assert project.tables() == ALL_TABLES
     project.assert_equal()
     assert requests_by_name(project) == expected_requests(project, 1000)
