@@ -8,13 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from analytics_assets.segment.client import RateLimitGate
 from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.rate_limit import RateLimitGate
 
 pytestmark = pytest.mark.unit
 LOG = logging.getLogger(__name__)
 A_WHILE = 0.2
 """Seconds in which a request that nothing holds back has long passed."""
+LONGEST = 300.0
+"""The longest wait for the end of a window that a run puts up with."""
 PATIENCE = 60
 """Seconds after which a test that hangs is given up."""
 
@@ -29,7 +31,7 @@ def stop() -> threading.Event:
 def gate(stop: threading.Event, caplog: pytest.LogCaptureFixture) -> RateLimitGate:
     """Return an open gate, whose log is kept."""
     caplog.set_level(logging.INFO)
-    return RateLimitGate(LOG, stop)
+    return RateLimitGate(LOG, stop, max_wait=LONGEST)
 
 
 def enter_beside(gate: RateLimitGate) -> tuple[threading.Thread, threading.Event]:
@@ -74,6 +76,14 @@ def test_an_empty_window_is_waited_out(
     gate.leave(0, 0.2)
     assert gate.enter() >= 0.18
     assert "no request is left in this rate-limit window" in caplog.text
+
+
+def test_a_window_that_ends_too_late_is_not_waited_for(gate: RateLimitGate) -> None:
+    """Prevents that a run hangs for hours: the API refuses, and the refusal names the wait."""
+    gate.enter()
+    gate.leave(0, LONGEST + 1)
+    _, passed = enter_beside(gate)
+    assert passed.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("left", [0, 1])
