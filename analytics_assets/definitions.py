@@ -5,13 +5,11 @@ from __future__ import annotations
 from dagster import Definitions, in_process_executor
 
 from analytics_assets.orchestration.assets import build_assets
-from analytics_assets.orchestration.automation import (
-    build_jobs,
-    build_schedules,
-    build_sensors,
-    with_freshness,
-)
+from analytics_assets.orchestration.freshness import with_freshness
+from analytics_assets.orchestration.jobs import build_jobs
 from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
+from analytics_assets.orchestration.schedules import build_schedules
+from analytics_assets.orchestration.sensors import build_sensors
 from analytics_assets.segment.spans import span
 
 with span("definitions"):

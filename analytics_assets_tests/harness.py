@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -21,11 +22,11 @@ import duckdb
 from dagster import (
     AssetSelection,
     DagsterInstance,
+    Definitions,
     ExecuteInProcessResult,
     RunConfig,
     define_asset_job,
 )
-from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from analytics_assets.orchestration.assets import OP_NAME
 from analytics_assets.sandbox import Sandbox
@@ -139,15 +140,15 @@ class Project:
             for part in parts[1:]:
                 selection = selection | part
         job = define_asset_job("under_test", selection=selection)
-        # instances of other tests that end out of order leave a dead one behind as the current one
-        with set_defs_state_storage(None):
-            resolved = type(defs)(
-                assets=defs.assets,
-                asset_checks=defs.asset_checks,
-                resources=defs.resources,
-                executor=defs.executor,
-                jobs=[job],
-            ).resolve_job_def("under_test")
+        own = Definitions(
+            assets=defs.assets,
+            asset_checks=defs.asset_checks,
+            resources=defs.resources,
+            executor=defs.executor,
+            jobs=[job],
+        )
+        # instances of other tests that end out of order leave a dead one behind in this context
+        resolved = Context().run(own.resolve_job_def, "under_test")
         run_config = RunConfig(
             ops={OP_NAME: {"config": dict(config or {})}},
             resources={
@@ -293,10 +294,10 @@ def expected_rows(endpoint: Endpoint, records: Iterable[Mapping[str, Any]]) -> l
     """Type records as the tables hold them; of records with the same key the last one counts."""
     by_key: dict[tuple[Any, ...], Row] = {}
     for record in records:
-        row: Row = {column.name: None for column in endpoint.columns}
+        row: Row = {column.name: column.missing for column in endpoint.columns}
         for wire, value in record.items():
             row[snake(wire)] = _typed(endpoint, wire, value)
-        by_key[tuple(record[wire] for wire in endpoint.key)] = row
+        by_key[tuple(row[name] for name in endpoint.column_keys)] = row
     return sort_rows(endpoint, by_key.values())
 
 

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from analytics_assets.sandbox import Options, Reply
-from analytics_assets.sandbox.data import Bounds, Order
-from analytics_assets.sandbox.server import RequestInfo
+from analytics_assets.sandbox import Bounds, Options, Order, Reply, RequestInfo
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets_tests.harness import Project, assert_same, expected_rows, failure_of
 from analytics_assets_tests.timetravel import at, start_at, utc

@@ -24,24 +24,18 @@ from dagster import (
     SensorEvaluationContext,
     build_schedule_context,
     build_sensor_context,
+    instance_for_test,
     validate_run_config,
 )
-from dagster._core.definitions.sensor_definition import SensorExecutionData
-from dagster._core.test_utils import instance_for_test
-from dagster._utils.schedules import cron_string_iterator
 
 from analytics_assets.definitions import defs
 from analytics_assets.orchestration import retries
-from analytics_assets.orchestration.automation import (
-    DEFAULT_CRON,
-    build_jobs,
-    build_schedules,
-    build_sensors,
-    freshness_policy,
-    longest_gap,
-)
+from analytics_assets.orchestration.freshness import freshness_policy, longest_gap, ticks
+from analytics_assets.orchestration.jobs import build_jobs
 from analytics_assets.orchestration.resources import AnalyticsApi
 from analytics_assets.orchestration.retries import RETRY_TAGS, backoff_seconds
+from analytics_assets.orchestration.schedules import DEFAULT_CRON, build_schedules
+from analytics_assets.orchestration.sensors import build_sensors
 from analytics_assets.sandbox import Options, Reply, RequestInfo
 from analytics_assets.segment import audit_trail as audit
 from analytics_assets.segment.audit_trail import Cursor, assets_of
@@ -54,6 +48,8 @@ from analytics_assets_tests.harness import Project, environment, materialized
 HERE = Path(__file__).parent
 CONTRACT = json.loads((HERE / "data" / "wire_contract.json").read_text(encoding="utf-8"))
 AUDIT = "/audit-events"
+Tick = Any
+"""What ``evaluate_tick`` returns; Dagster has no public name for it."""
 NOW = datetime.now(timezone.utc)
 
 # By the heading of the contract; the types in EXCEPT differ from the rest under their heading.
@@ -63,7 +59,7 @@ CONCERNED = {
     "credentials": "warehouses",
     "destination_filters": "",
     "destinations": "destinations",
-    "groups": "users",
+    "groups": "groups group_users",
     "labels": "labels",
     "profiles_warehouses": "",
     "reverse_etl_models": "reverse_etl_models",
@@ -75,10 +71,14 @@ CONCERNED = {
     "warehouses": "warehouses",
     "warehouses (selective sync)": "warehouses",
 }
-EXCEPT = dict.fromkeys(
-    ("Policy Created", "Policy Deleted", "User Policy Updated", "User Group Policy Updated"),
-    "users roles",
-)
+EXCEPT = {
+    "Policy Created": "users roles groups",
+    "Policy Deleted": "users roles groups",
+    "User Policy Updated": "users roles",
+    "User Group Policy Updated": "roles groups",
+    "User Group Updated": "groups",
+    "Group Memberships Deleted": "users groups group_users",
+}
 DOCUMENTED = sorted(
     {
         (kind, EXCEPT.get(kind, CONCERNED[heading]))
@@ -91,7 +91,8 @@ SEEN_ELSEWHERE = [
     ("Integrations Created", "destinations"),
     ("Warehouses Deleted", "warehouses"),
     ("Destination Filters Modified", ""),
-    ("Source Function Deleted", ""),
+    ("Source Function Deleted", "functions"),
+    ("Tracking Plan Modified", "tracking_plans tracking_plan_rules"),
     ("Source Connected To Space", "sources spaces"),
     ("Source Connected to Tracking Plan", "sources"),
     ("Space Created", "spaces"),
@@ -112,7 +113,7 @@ class Follower:
         self.cursor: str | None = None
         self._api = {"backoff_factor": 0, **api}
 
-    def tick(self, cursor: str | None = None) -> SensorExecutionData:
+    def tick(self, cursor: str | None = None) -> Tick:
         """Evaluate the sensor once; the cursor is kept, and the requests are counted anew."""
         before = cursor or self.cursor
         self.project.sandbox.clear()
@@ -148,7 +149,7 @@ def follower(start: Callable[..., Project]) -> Follower:
     return follower
 
 
-def selected(result: SensorExecutionData) -> set[str]:
+def selected(result: Tick) -> set[str]:
     """Return the assets of the one run that a tick requests."""
     assert result.run_requests is not None
     (request,) = result.run_requests
@@ -158,10 +159,10 @@ def selected(result: SensorExecutionData) -> set[str]:
     return set(names)
 
 
-def run_key(result: SensorExecutionData) -> str:
+def run_key(result: Tick) -> str:
     """Return the key of the one run that a tick requests."""
     assert result.run_requests
-    key = result.run_requests[0].run_key
+    key: str = result.run_requests[0].run_key
     assert key
     return key
 
@@ -176,7 +177,7 @@ def test_the_next_tick_of_every_schedule_requests_a_valid_run(group: Group) -> N
     schedule = repository.get_schedule_def(f"{group}_schedule")
     assert schedule.default_status == DefaultScheduleStatus.STOPPED
     assert isinstance(schedule.cron_schedule, str)
-    tick = next(cron_string_iterator(NOW.timestamp(), schedule.cron_schedule, "UTC"))
+    tick = ticks(schedule.cron_schedule, days=3)[0]
     with instance_for_test() as instance:
         context = build_schedule_context(
             instance=instance, scheduled_execution_time=tick, repository_def=repository
@@ -260,6 +261,9 @@ def test_the_sensor_is_off_and_looks_once_a_minute_unless_told_otherwise() -> No
         ("15 2 * * 1-5", 72),
         ("0 9-17 * * *", 16),
         ("0 0 1 * *", 31 * 24),
+        ("0 0 1-13 * *", 19 * 24),
+        ("0 * 1 * *", 30 * 24 + 1),
+        ("0 0 29 2 *", 1461 * 24),
     ],
 )
 def test_freshness_fits_the_schedule(cron: str, hours: int) -> None:
@@ -420,6 +424,7 @@ def test_every_documented_type_requests_a_run_of_exactly_its_assets(follower: Fo
         ("user", "users"),
         ("role", "roles"),
         ("label", "labels"),
+        ("function", "functions"),
     ],
 )
 def test_an_unknown_type_goes_by_its_resource_type(resource: str, name: str) -> None:
@@ -447,7 +452,7 @@ def test_a_table_belongs_to_the_types_of_its_row_alone() -> None:
     """A resource that can change needs event types in its row, or the sensor never loads it."""
     without = {endpoint.name for endpoint in ENDPOINTS if not endpoint.event_types}
     lists = {e.name for e in ENDPOINTS if e.group in ("catalog", "usage")}
-    assert without == lists | {"audit_events"}
+    assert without == lists | {"audit_events", "workspace"}
 
 
 # The sensor: which events.

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from analytics_assets.sandbox import Options, Sandbox
-from analytics_assets.sandbox.server import RequestInfo
+from analytics_assets.sandbox import Options, RequestInfo, Sandbox
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.months import shift
 from analytics_assets_tests.conftest import project_for

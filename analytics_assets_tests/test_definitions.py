@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dagster import AssetKey, AssetSpec, TableSchema, in_process_executor
-from dagster._core.definitions.metadata import UrlMetadataValue
+from dagster import AssetKey, AssetSpec, TableSchema, UrlMetadataValue, in_process_executor
 
 import analytics_assets
 from analytics_assets.definitions import defs

@@ -27,6 +27,15 @@ ASSETS = {
     "usage": "usage_api_calls_daily usage_mtu_daily usage_api_calls_sources_daily"
     " usage_mtu_sources_daily",
 }
+# The sandbox serves these already; a row for one of them strikes it off here.
+SERVED_ONLY = {
+    "workspace",
+    "groups",
+    "group_users",
+    "tracking_plans",
+    "tracking_plan_rules",
+    "functions",
+}
 # In answers of real workspaces, but not in the SDK.
 UNDOCUMENTED = {
     "transformations": {"workspaceId": "text", "destinationId": "text", "propertyDrops": "json"}
@@ -100,7 +109,8 @@ def test_names_paths_and_selectors_are_unique() -> None:
 
 def test_every_resource_of_the_contract_has_a_row() -> None:
     """A resource that is in the contract and not in the table is never loaded."""
-    assert BY_NAME.keys() == CONTRACT["resources"].keys()
+    assert not BY_NAME.keys() & SERVED_ONLY
+    assert BY_NAME.keys() | SERVED_ONLY == CONTRACT["resources"].keys()
 
 
 @every_endpoint

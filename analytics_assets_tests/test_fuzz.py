@@ -11,8 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from analytics_assets.sandbox import Reply
-from analytics_assets.sandbox.data import Workspace
+from analytics_assets.sandbox import Reply, Workspace
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.errors import ResourceError
 from analytics_assets.segment.pages import Chain, next_cursor, unpack

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,12 +18,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from analytics_assets.orchestration.assets import build_assets
 from analytics_assets.orchestration.charts import usage_chart
-from analytics_assets.orchestration.metadata import MASK, code_reference, preview
+from analytics_assets.orchestration.check_results import figures_metadata
+from analytics_assets.orchestration.metadata import MASK, preview
+from analytics_assets.orchestration.resources import Warehouse
 from analytics_assets.sandbox import Options, Sandbox
-from analytics_assets.segment import endpoints
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.model import Endpoint
+from analytics_assets.warehouse.checks.findings import DailyFigures, Figures
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import ALL_TABLES, Project, failure_of
 
@@ -67,11 +71,11 @@ def shown(project: Project) -> Shown:
 def test_every_asset_explains_itself_before_it_runs(
     specs: Mapping[str, AssetSpec], endpoint: Endpoint
 ) -> None:
-    """Prevents a page that stays empty until the first run, or an asset nobody answers for."""
+    """Prevents a page that stays empty until the first run."""
     spec = specs[endpoint.name]
     assert spec.group_name == endpoint.group
     assert spec.description == endpoint.description
-    assert spec.owners == ["team:data-platform"]
+    assert spec.owners == []
     assert {"dlt", "duckdb"} <= spec.kinds
     metadata = spec.metadata
     assert metadata["dagster/table_name"] == f"analytics.{endpoint.name}"
@@ -84,14 +88,34 @@ def test_every_asset_explains_itself_before_it_runs(
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
-def test_the_code_reference_leads_to_the_row(endpoint: Endpoint) -> None:
-    """Prevents a link that opens the file at some other resource after the next edit."""
-    [reference] = code_reference(endpoint)["dagster/code_references"].code_references
-    assert Path(reference.file_path) == Path(str(endpoints.__file__))
-    lines = Path(reference.file_path).read_text("utf-8").splitlines()
-    assert lines[reference.line_number - 1].strip() == f'name="{endpoint.name}",'
-    assert lines[reference.line_number - 2].strip() == "Endpoint("
+@pytest.mark.parametrize(
+    ("listed", "owners"),
+    [
+        (None, []),
+        (" , ", []),
+        ("team:data", ["team:data"]),
+        (" ops@example.com, team:data ,", ["ops@example.com", "team:data"]),
+    ],
+)
+def test_the_owners_are_those_of_the_deployment(
+    monkeypatch: pytest.MonkeyPatch, listed: str | None, owners: list[str]
+) -> None:
+    """Prevents assets whose page names a team that their deployment does not have."""
+    monkeypatch.delenv("ANALYTICS_OWNERS", raising=False)
+    if listed is not None:
+        monkeypatch.setenv("ANALYTICS_OWNERS", listed)
+    assert {tuple(spec.owners) for spec in build_assets(Warehouse()).specs} == {tuple(owners)}
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("listed", ["data", "team:", "team:data, somebody"])
+def test_owners_that_dagster_refuses_are_named(
+    monkeypatch: pytest.MonkeyPatch, listed: str
+) -> None:
+    """Prevents definitions that do not load, for a reason that names no variable."""
+    monkeypatch.setenv("ANALYTICS_OWNERS", listed)
+    with pytest.raises(SettingError, match=r"^ANALYTICS_OWNERS is .+ commas between\.$"):
+        build_assets(Warehouse())
 
 
 def test_figures_that_dagster_plots(shown: Shown) -> None:
@@ -198,6 +222,15 @@ def test_a_chart_takes_any_days() -> None:
         assert usage_chart("usage", ["daily_a", "daily_b"], some, today)
     assert usage_chart("usage", ["daily_a"], [(today, (1,))], today) is None
     assert usage_chart("usage", ["daily_a"], [], today) is None
+
+
+def test_figures_without_a_chart(caplog: pytest.LogCaptureFixture) -> None:
+    """Prevents that a chart which cannot be drawn fails an asset whose rows are loaded."""
+    yesterday = datetime.now(timezone.utc).date() - timedelta(days=1)
+    too_few = DailyFigures(["daily_a", "daily_b"], [(yesterday, (1,))])
+    log = logging.getLogger(__name__)
+    assert figures_metadata("usage", Figures(["a"], too_few), log) == {"empty_columns": ["a"]}
+    assert "usage: no chart for its page: IndexError" in caplog.text
 
 
 def test_a_chart_is_quick() -> None:

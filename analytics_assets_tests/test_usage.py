@@ -13,8 +13,7 @@ from typing import Any
 import orjson
 import pytest
 
-from analytics_assets.sandbox import Options, Reply
-from analytics_assets.sandbox.server import RequestInfo
+from analytics_assets.sandbox import Options, Reply, RequestInfo
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.months import month_range, shift
 from analytics_assets_tests.harness import Project, failure_of, materialized

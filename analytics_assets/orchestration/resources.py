@@ -1,7 +1,9 @@
 """The two resources that all assets share: how to reach the API, and where to load to.
 
-Both read the environment when a run starts, never at import, and check everything before the
-first request. The token is named by its variable only: Dagster shows and stores resource config.
+Both read the environment when a run starts, and check everything before the first request. The
+name of the destination and the dataset are read when the definitions are loaded as well, since the
+assets show them; there they are not checked. The token is named by its variable only: Dagster shows
+and stores resource config.
 """
 
 from __future__ import annotations
@@ -48,13 +50,16 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
         default=60.0, description="Seconds to wait for a connection, and for bytes of an answer."
     )
     retries: int = Field(
-        default=3, description="Retries after 429, 500, 502, 503, 504 and lost connections."
+        default=3,
+        description="Retries after 408, 429, 5xx (except 501 and 505) and lost connections; a 429"
+        " that says how long to wait costs none.",
     )
     backoff_factor: float = Field(
         default=2.0, description="The n-th retry waits backoff_factor * 2^(n-1) seconds."
     )
     max_wait: float = Field(
-        default=300.0, description="Longest wait for a rate limit, in seconds; beyond it, fail."
+        default=300.0,
+        description="Longest wait of a request for rate limits, in seconds; beyond it, fail.",
     )
     parallel_requests: int = Field(default=16, description="Requests under way at the same time.")
     redact_secrets: bool = Field(

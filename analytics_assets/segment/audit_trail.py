@@ -37,19 +37,15 @@ OTHER_THINGS: Final = (
     "Audience",
     "Computed Trait",
     "Destination Filter",
-    "Destination Function",
     "Filter",
     "Profiles Sync Warehouse",
     "Regulation",
-    "Source Function",
     "Source Regulation",
-    "Tracking Plan",
     "Violations Detected",
     "Workspace Regulation",
 )
 """How the types of events begin that change nothing in any table. Names: the sentences on the audit
-trail in docs/*.md of the SDK, and the list of the app (segment.com/docs, Audit Trail). Where a row
-of ``endpoints.py`` fits a type as well, the longer text counts: "Source Function" over "Source"."""
+trail in docs/*.md of the SDK, and the list of the app (segment.com/docs, Audit Trail)."""
 
 
 @dataclass(frozen=True)
@@ -242,11 +238,15 @@ def assets_to_refresh(news: News, log: Log) -> list[str]:
 
 
 def assets_of(event_type: str, resource_type: str = "") -> frozenset[str] | None:
-    """Return the assets that an event concerns; ``None`` if nothing is known of its type."""
+    """Return the assets that an event concerns; ``None`` if nothing is known of its type.
+
+    Of the texts that fit its type the longest counts: "Source Function" is none of a source.
+    """
     lengths = {e.name: _longest(e.event_types, event_type) for e in ENDPOINTS}
-    if _longest(OTHER_THINGS, event_type) > max(lengths.values()):
+    longest = max(lengths.values())
+    if _longest(OTHER_THINGS, event_type) > longest:
         return frozenset()
-    by_type = frozenset(name for name, length in lengths.items() if length)
+    by_type = frozenset(name for name, length in lengths.items() if length == longest > 0)
     by_resource = frozenset(
         e.name for e in ENDPOINTS if e.event_types and _squash(resource_type) in _kinds(e)
     )

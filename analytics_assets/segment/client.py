@@ -8,36 +8,30 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import requests
-import tenacity
 
 from analytics_assets.segment.errors import ResourceError
 from analytics_assets.segment.hang_up import HangUpAdapter
-from analytics_assets.segment.rate_limit import RateLimitGate, wait_hint, window_left
+from analytics_assets.segment.network import describe_error
+from analytics_assets.segment.rate_limit import RateLimitGate, RequestLimiter, Turn
 from analytics_assets.segment.responses import (
-    RETRY_STATUS,
+    Answer,
     BadBody,
     describe_status,
-    errors_of,
+    is_transient,
     parse_body,
-    unreachable,
 )
+from analytics_assets.segment.retry import Outcome, Patience
 from analytics_assets.segment.settings import ApiSettings, Log
 
 OLD_PAGE_SIZE: Final = 200
 """Largest page of the older API (OpenAPI 32.0.4); right under the current one as well."""
-_RETRY_EXCEPTIONS = (
-    BadBody,
-    requests.exceptions.ConnectionError,
-    requests.exceptions.Timeout,
-    requests.exceptions.ChunkedEncodingError,
-    requests.exceptions.ContentDecodingError,
-)
 
 
 @dataclass(frozen=True)
@@ -57,6 +51,21 @@ class Envelope:
     response: requests.Response = field(repr=False)
 
 
+@dataclass
+class _Sending:
+    """A request on its way, and the seconds that rate limits have held it back so far."""
+
+    request: requests.PreparedRequest
+    options: Mapping[str, Any]
+    patience: Patience
+    limiter: RequestLimiter | None
+    waited: float = 0.0
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.request.url or "").path
+
+
 class ApiSession(requests.Session):
     """A session whose answers are complete JSON bodies; anything else is a :class:`ResourceError`.
 
@@ -72,7 +81,7 @@ class ApiSession(requests.Session):
         self.page_size = settings.page_size
         self._settings = settings
         self._log = log
-        self._gate = RateLimitGate(log, self.stop, settings.max_wait)
+        self._gate = RateLimitGate(log, self.stop, settings.parallel_requests, settings.max_wait)
         self._page_size_lock = threading.Lock()
         self._adapter = HangUpAdapter(settings.parallel_requests)
         self.mount("http://", self._adapter)
@@ -99,106 +108,106 @@ class ApiSession(requests.Session):
         url = self._settings.base_url + path
         return self.prepare_request(requests.Request("GET", url, params=params, headers=headers))
 
-    def fetch(self, request: requests.PreparedRequest, **options: Any) -> Envelope:
+    def fetch(
+        self,
+        request: requests.PreparedRequest,
+        limiter: RequestLimiter | None = None,
+        **options: Any,
+    ) -> Envelope:
         """Send ``request``, again if need be, and return its JSON body.
+
+        Args:
+            request: what to send.
+            limiter: holds the request back for a rate limit of its list; a retry counts, too.
+            options: as for :meth:`requests.Session.send`.
 
         Raises:
             ResourceError: retries ran out, the answer is an error, a redirect or not JSON.
         """
         request.hooks = {"response": []}  # RESTClient's own status check would end the retries
         request = self._with_page_size(request)
-        attempt = self._retrying()
-        waited = _Seconds()
-        try:
-            response = attempt(self._send_once, request, waited, **options)
-        except BadBody as error:
-            raise ResourceError(
-                f"the answer is not JSON ({error}), also after {self._settings.retries} retries",
-                status=200,
-                passing=True,
-            ) from None
-        except requests.exceptions.RequestException as error:
-            raise unreachable(error, self._settings) from None
-        if self._refused_page_size(request, response):
-            return self.fetch(request, **options)
-        self._check(response)
-        return Envelope(response.json(), _page_size_of(request), waited.total, response)
+        sending = _Sending(request, options, Patience(self._settings), limiter)
+        answer = self._persist(sending)
+        if self._refused_page_size(request, answer):
+            return self.fetch(request, limiter, **options)
+        self._check(answer)
+        response = answer.response
+        return Envelope(response.json(), _page_size_of(request), sending.waited, response)
 
-    def _send_once(
-        self, request: requests.PreparedRequest, waited: _Seconds, **options: Any
-    ) -> requests.Response:
+    def _persist(self, sending: _Sending) -> Answer:
+        """Send a request until there is an answer, or no patience is left."""
+        while True:
+            outcome, again_in = self._attempt(sending)
+            if again_in is None:
+                break
+            if not (isinstance(outcome, Answer) and outcome.refused):
+                what = f"HTTP {outcome.status}" if isinstance(outcome, Answer) else "no answer"
+                self._log.info(f"{sending.path}: {what}; trying again in {again_in:.1f} s.")
+                self._sleep(again_in)
+        if isinstance(outcome, Answer):
+            return outcome
+        raise describe_error(outcome, self._settings)
+
+    def _attempt(self, sending: _Sending) -> tuple[Outcome, float | None]:
+        """Send a request once, when it may be sent; also tell when to send it again."""
+        with self._turn(sending) as turn:
+            outcome: Outcome
+            try:
+                outcome = turn.answer = self._send(sending)
+            except OSError as error:  # of requests, or of a file of certificates
+                outcome = error
+            if isinstance(outcome, Answer) and outcome.refused:
+                again_in = sending.patience.again_in(outcome)
+                if again_in is not None:  # within the turn, or else another request slips through
+                    self._gate.close_for(again_in, f"rate limit reached at {sending.path}")
+                return outcome, again_in
+        if isinstance(outcome, Answer) and outcome.ok:
+            try:
+                body = parse_body(outcome.content)
+            except BadBody as error:
+                outcome = error
+            else:
+                outcome.response.json = lambda **_: body  # type: ignore[method-assign]
+        return outcome, sending.patience.again_in(outcome)
+
+    @contextmanager
+    def _turn(self, sending: _Sending) -> Iterator[Turn]:
+        limiter = sending.limiter
+        if limiter is not None:  # before the gate: who waits here takes up no place there
+            sending.waited += limiter.enter(self.stop, self._log)
+        try:
+            turn = self._gate.enter(again=sending.patience.refusals > 0)
+            sending.waited += turn.waited
+            try:
+                yield turn
+            finally:
+                self._gate.leave(turn)
+        finally:
+            if limiter is not None:
+                limiter.leave()
+
+    def _send(self, sending: _Sending) -> Answer:
+        options = dict(sending.options)
         options["allow_redirects"] = False  # the token must not travel to another host
         options.setdefault("timeout", self._settings.timeout)
-        waited.total += self._gate.enter()
-        left = reset_in = None
-        try:
-            response = super().send(request, **options)
-            left, reset_in = window_left(response)
-        finally:
-            self._gate.leave(left, reset_in)
-        if response.status_code == requests.codes.ok:
-            body = parse_body(response)
-            response.json = lambda **_: body  # type: ignore[method-assign]
-        return response
-
-    def _retrying(self) -> tenacity.Retrying:
-        settings = self._settings
-        return tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(settings.retries + 1),
-            wait=self._wait,
-            sleep=self._sleep,
-            retry=tenacity.retry_any(
-                tenacity.retry_if_exception_type(_RETRY_EXCEPTIONS),
-                tenacity.retry_if_result(lambda response: response.status_code in RETRY_STATUS),
-            ),
-            before_sleep=self._tell_retry,
-            retry_error_callback=_last_outcome,
-        )
-
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        """Back off exponentially; for a rate limit the gate knows how long."""
-        backoff = self._settings.backoff_factor * 2.0 ** (state.attempt_number - 1)
-        response = _response_of(state)
-        if response is None or response.status_code != requests.codes.too_many_requests:
-            return backoff
-        hinted = wait_hint(response)
-        seconds = backoff if hinted is None else hinted
-        if seconds > self._settings.max_wait:
-            raise ResourceError(
-                f"the API asks to wait {seconds:.0f} s for its rate limit, which is longer than"
-                f" max_wait ({self._settings.max_wait:.0f} s); run later, or raise max_wait",
-                status=response.status_code,
-                passing=True,
-            )
-        self._gate.close_for(seconds, f"rate limit reached at {_path(response.request)}")
-        return 0.0
+        response = super().send(sending.request, **options)
+        return Answer(response, response.content)
 
     def _sleep(self, seconds: float) -> None:
         if self.stop.wait(seconds):
             raise ResourceError("the run was stopped")
-
-    def _tell_retry(self, state: tenacity.RetryCallState) -> None:
-        response = _response_of(state)
-        if response is not None and response.status_code == requests.codes.too_many_requests:
-            return
-        what = f"HTTP {response.status_code}" if response is not None else "no usable answer"
-        seconds = state.next_action.sleep if state.next_action else 0
-        path = _path(state.args[0])
-        self._log.info(f"{path}: {what}; trying again in {seconds:.1f} s.")
 
     def _with_page_size(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if _page_size_of(request) > self.page_size:
             request.url = _replace_count(request.url or "", self.page_size)
         return request
 
-    def _refused_page_size(
-        self, request: requests.PreparedRequest, response: requests.Response
-    ) -> bool:
+    def _refused_page_size(self, request: requests.PreparedRequest, answer: Answer) -> bool:
         """Fall back to the older maximum when a 422 is about the page size."""
         asked = _page_size_of(request)
-        if response.status_code != requests.codes.unprocessable or asked <= OLD_PAGE_SIZE:
+        if answer.status != requests.codes.unprocessable or asked <= OLD_PAGE_SIZE:
             return False
-        told = " ".join(f"{e.get('field')} {e.get('message')}" for e in errors_of(response)).lower()
+        told = " ".join(f"{e.get('field')} {e.get('message')}" for e in answer.errors).lower()
         if not re.search(r"\b(pagination|count)\b", told):  # but not "account"
             return False
         with self._page_size_lock:
@@ -209,35 +218,13 @@ class ApiSession(requests.Session):
                 )
         return True
 
-    def _check(self, response: requests.Response) -> None:
-        status = response.status_code
-        if status == requests.codes.ok:
+    def _check(self, answer: Answer) -> None:
+        if answer.ok:
             return
-        text = describe_status(response)
+        text = describe_status(answer)
         if self._settings.token:
             text = text.replace(self._settings.token, "***")  # the API may repeat what it refuses
-        raise ResourceError(text, status=status, passing=status in RETRY_STATUS)
-
-
-@dataclass
-class _Seconds:
-    total: float = 0.0
-
-
-def _response_of(state: tenacity.RetryCallState) -> requests.Response | None:
-    if state.outcome is None or state.outcome.failed:
-        return None
-    result: requests.Response = state.outcome.result()
-    return result
-
-
-def _last_outcome(state: tenacity.RetryCallState) -> Any:
-    assert state.outcome is not None  # noqa: S101 - tenacity calls this after an attempt
-    return state.outcome.result()
-
-
-def _path(request: requests.PreparedRequest) -> str:
-    return urlsplit(request.url or "").path
+        raise ResourceError(text, status=answer.status, passing=is_transient(answer.status))
 
 
 def _page_size_of(request: requests.PreparedRequest) -> int:

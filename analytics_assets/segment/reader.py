@@ -17,6 +17,7 @@ from analytics_assets.segment.client import ApiSession
 from analytics_assets.segment.errors import AnalyticsError, ResourceError, TokenRejected
 from analytics_assets.segment.extraction import Extraction, Routes
 from analytics_assets.segment.model import Endpoint
+from analytics_assets.segment.rate_limit import RequestLimiter
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import ApiSettings, Log
 from analytics_assets.segment.source import api_source
@@ -45,6 +46,11 @@ class ReadingSession(ApiSession):
         self.log = log
         extractions = [reading.extraction for reading in readings]
         self.routes = Routes(settings.base_url, extractions)
+        self._limiters = {
+            extraction.endpoint.name: RequestLimiter(extraction.endpoint.rate_limit)
+            for extraction in extractions
+            if extraction.endpoint.rate_limit
+        }
         self._progress = Progress(extractions, log)
 
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
@@ -57,7 +63,8 @@ class ReadingSession(ApiSession):
         try:
             extraction.begin_request(chain)
             with span("read"):
-                answer = self.fetch(request, **options)
+                limiter = self._limiters.get(extraction.endpoint.name)
+                answer = self.fetch(request, limiter, **options)
         except AnalyticsError as error:
             extraction.end_request(chain, error)
             raise IgnoreResponseException from None

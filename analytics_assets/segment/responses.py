@@ -1,29 +1,80 @@
-"""What an answer says: its JSON body, or in words why there is none."""
+"""What an answer says: its JSON body, or in words why it is not a good one."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
 import requests
 
-from analytics_assets.segment.errors import ResourceError
-from analytics_assets.segment.settings import ApiSettings
-
-RETRY_STATUS: Final = frozenset({429, 500, 502, 503, 504})
 _LONG_NUMBER: Final = b"0" * 20
 _DIGITS_AS_ZERO: Final = bytes.maketrans(b"123456789", b"0" * 9)
+_OK, _TIMEOUT, _TOO_MANY, _SERVER_FAULT = 200, 408, 429, 500
+_NOT_IMPLEMENTED, _VERSION_NOT_SUPPORTED = 501, 505
 
 
 class BadBody(requests.exceptions.RequestException):
     """A 200 whose body is not JSON: it may have been cut short, so it is worth a retry."""
 
 
-def parse_body(response: requests.Response) -> Any:
-    """Parse strictly and exactly: orjson rounds whole numbers beyond 64 bits, ``json`` does not."""
-    content = response.content
+@dataclass(frozen=True)
+class Answer:
+    """An answer whose body has been read to its end."""
+
+    response: requests.Response
+    content: bytes
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.response.status_code
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers; their names in any case."""
+        return self.response.headers
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a body to parse."""
+        return self.status == _OK
+
+    @property
+    def refused(self) -> bool:
+        """Whether the rate limit was the reason."""
+        return self.status == _TOO_MANY
+
+    @cached_property
+    def errors(self) -> list[dict[str, Any]]:
+        """The ``errors`` of a failure; empty when the body is something else, such as HTML."""
+        try:
+            errors = orjson.loads(self.content)["errors"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return []
+        return [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
+
+
+def is_transient(status: int) -> bool:
+    """Tell whether the same request may well be answered later: 408, 429, and faults of a server.
+
+    Except 501 and 505, which say that it never will be.
+    """
+    if status in (_NOT_IMPLEMENTED, _VERSION_NOT_SUPPORTED):
+        return False
+    return status >= _SERVER_FAULT or status in (_TIMEOUT, _TOO_MANY)
+
+
+def parse_body(content: bytes) -> Any:
+    """Parse strictly and exactly: orjson rounds whole numbers beyond 64 bits, ``json`` does not.
+
+    Raises:
+        BadBody: it is not JSON.
+    """
     try:
         body = orjson.loads(content)
         return json.loads(content) if _LONG_NUMBER in content.translate(_DIGITS_AS_ZERO) else body
@@ -33,24 +84,13 @@ def parse_body(response: requests.Response) -> Any:
         raise BadBody("nested too deeply") from None
 
 
-def errors_of(response: requests.Response) -> list[dict[str, Any]]:
-    """The ``errors`` of a failure body; empty when the body is something else, such as HTML."""
-    try:
-        errors = orjson.loads(response.content)["errors"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return []
-    return (
-        [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
-    )
-
-
-def describe_status(response: requests.Response) -> str:
+def describe_status(answer: Answer) -> str:
     """Say in words what a status other than 200 means and what the user can do about it."""
-    status = response.status_code
-    told = "; ".join(str(e["message"]) for e in errors_of(response) if e.get("message"))[:300]
+    status = answer.status
+    told = "; ".join(str(e["message"]) for e in answer.errors if e.get("message"))[:300]
     said = f'HTTP {status} ("{told}")' if told else f"HTTP {status}"
-    if response.is_redirect:
-        host = urlsplit(response.headers.get("Location", "")).netloc
+    if answer.response.is_redirect:
+        host = urlsplit(answer.headers.get("Location", "")).netloc
         return f"{said}: a redirect to {host or 'elsewhere'}; check ANALYTICS_API_BASE_URL"
     advice = {
         401: "the token is not accepted here; check ANALYTICS_API_TOKEN, its region and its roles",
@@ -59,17 +99,6 @@ def describe_status(response: requests.Response) -> str:
         422: "the API does not accept the request as it is, and trying again will not help",
         429: "the rate limit is used up, also after the retries; run later or ask for a higher one",
     }
-    if status in RETRY_STATUS - {429}:
+    if is_transient(status) and not answer.refused:
         return f"{said}: the API had a fault, also after the retries; run the asset again later"
     return f"{said}: {advice.get(status, 'the API answered in a way that is not documented')}"
-
-
-def unreachable(error: Exception, settings: ApiSettings) -> ResourceError:
-    """Say in words that no answer came."""
-    host = urlsplit(settings.base_url).netloc
-    kind = "timed out" if isinstance(error, requests.exceptions.Timeout) else "failed"
-    return ResourceError(
-        f"the connection to {host} {kind}, also after {settings.retries} retries;"
-        " check ANALYTICS_API_BASE_URL and the network",
-        passing=True,
-    )

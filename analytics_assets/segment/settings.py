@@ -31,9 +31,10 @@ class ApiSettings:
         token: bearer token; not part of the representation.
         page_size: records asked for per page, 1 to 1000.
         timeout: seconds to connect and to wait for bytes.
-        retries: how often a request is sent again after a passing fault.
+        retries: how often a request is sent again after a transient fault.
         backoff_factor: the n-th retry waits ``backoff_factor * 2 ** (n - 1)`` seconds.
-        max_wait: longest wait for a rate limit, in seconds; a longer one fails the resource.
+        max_wait: longest that the API may hold a request back by naming a wait, in seconds, all its
+            refusals together; beyond it the resource fails.
         parallel_requests: requests under way at the same time.
         redact: replace secrets by fingerprints.
         overlap_minutes: how far before the newest loaded audit event a run starts again.
