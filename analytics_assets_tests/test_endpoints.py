@@ -283,7 +283,11 @@ def test_references_are_the_expected_ones() -> None:
     }
 
 
-@pytest.mark.parametrize("row", [ENDPOINTS[0], ENDPOINTS[0].columns[0], ENDPOINTS[0].references[0]])
+@pytest.mark.parametrize(
+    "row",
+    [ENDPOINTS[0], ENDPOINTS[0].columns[0], next(references())[1]],
+    ids=lambda r: type(r).__name__,
+)
 def test_rows_are_frozen(row: Endpoint | Column | Reference) -> None:
     """A row that one run may change would change what the next run in the process loads."""
     with pytest.raises(FrozenInstanceError):

@@ -411,7 +411,7 @@ def test_progress_reaches_the_event_log_while_reading(
         lines = log_lines(instance, result)
     assert failure_of(result) == ""
     told = [(moment, text) for moment, text in lines if text.startswith("Read so far")]
-    assert 2 <= len(told) <= 5
+    assert len(told) >= 2
     moments = [moment for moment, _ in told]
     assert all(b - a > 0.25 for a, b in pairwise(moments))
     assert "users" in told[0][1]
