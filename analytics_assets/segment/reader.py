@@ -90,8 +90,12 @@ def read_group(session: ReadingSession, group: str, readings: Sequence[Reading])
     """
     sound = [reading for reading in readings if reading.failure is None]
     if sound:
-        for _ in api_source(group, sound, session, session.routes, session.settings):
-            pass  # the last step of each pipe keeps the tables
+        try:
+            for _ in api_source(group, sound, session, session.routes, session.settings):
+                pass  # the last step of each pipe keeps the tables
+        except Exception as error:  # noqa: BLE001 - it must not cost the other groups
+            for reading in sound:
+                reading.extraction.fail(_surprise(error))
         _look_for_missing_parents(session, sound)
     with span("stage"):
         for reading in sorted(readings, key=lambda reading: bool(reading.endpoint.parent)):
