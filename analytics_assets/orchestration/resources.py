@@ -6,7 +6,6 @@ first request. The token is named by its variable only: Dagster shows and stores
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +16,7 @@ from dagster import ConfigurableResource, InitResourceContext
 from pydantic import Field, PrivateAttr
 
 from analytics_assets.segment.errors import SettingError
-from analytics_assets.segment.settings import ApiSettings
+from analytics_assets.segment.settings import ApiSettings, is_loopback
 from analytics_assets.warehouse.settings import WarehouseSettings
 
 if TYPE_CHECKING:
@@ -225,7 +224,7 @@ def _check_url(url: str) -> None:
             "ANALYTICS_API_BASE_URL holds more than scheme, host and path; remove the rest (a"
             " token belongs into ANALYTICS_API_TOKEN)."
         )
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise SettingError(
             f"ANALYTICS_API_BASE_URL is {url!r}: over plain http the token would be readable on the"
             " way; use https."
@@ -234,10 +233,3 @@ def _check_url(url: str) -> None:
 
 def _without_userinfo(url: str) -> str:
     return url.rpartition("@")[2]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
