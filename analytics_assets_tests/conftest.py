@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import socket
+import sqlite3.dbapi2
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import duckdb
+import hypothesis
 import pytest
 
 from analytics_assets.sandbox import Options, Sandbox
@@ -23,6 +28,31 @@ if TYPE_CHECKING:
 
 SMALL = 0.1
 """A workspace of a tenth of the usual size, for tests that load many times."""
+
+# an example may take its time: the machine has other work too
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.load_profile("here")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run the unit lane in this process: it ends before workers have imported what they need."""
+    return 0 if config.option.markexpr == "unit" else None
+
+
+@pytest.fixture(autouse=True)
+def _pure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a unit test from starting or reaching anything; Dagster stores its runs in SQLite."""
+    if request.node.get_closest_marker("unit") is None:
+        return
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a unit test starts no process, server, database or run")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    monkeypatch.setattr(sqlite3.dbapi2, "connect", refuse)
+    monkeypatch.setattr(duckdb, "connect", refuse)
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ import orjson
 from dagster import DagsterInstance, ExecuteInProcessResult
 from dlt.common.versioned_state import decompress_state
 
-from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox
-from analytics_assets.sandbox.data import RESOURCES
-from analytics_assets.sandbox.server import _Api
+from analytics_assets.sandbox import RESOURCES, Options, Reply, RequestInfo, Sandbox
+from analytics_assets.sandbox.app import Api as _Api
 from analytics_assets.segment.endpoints import BY_NAME, in_group
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import Project

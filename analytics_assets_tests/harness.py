@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -21,18 +22,21 @@ import duckdb
 from dagster import (
     AssetSelection,
     DagsterInstance,
+    Definitions,
     ExecuteInProcessResult,
     RunConfig,
     define_asset_job,
 )
-from dagster._core.storage.defs_state.base import set_defs_state_storage
 
+from analytics_assets.orchestration.assets import OP_NAME
 from analytics_assets.sandbox import Sandbox
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.model import Endpoint
 
 ALL_TABLES = frozenset(endpoint.name for endpoint in ENDPOINTS)
 Row = dict[str, Any]
+PATIENCE = 90
+"""Seconds after which what does not happen is taken to hang: a guard, never a measure."""
 
 
 @dataclass
@@ -79,13 +83,14 @@ class Project:
         return [*main, "--select", select, "-m", "analytics_assets", *options]
 
     def terminate(
-        self, due: threading.Event, pause: float, select: str, *options: str
-    ) -> tuple[int, float, str]:
-        """Start ``dagster asset materialize`` and send it SIGTERM, ``pause`` seconds after ``due``.
+        self, due: threading.Event, said: str, select: str, *options: str
+    ) -> tuple[int, str]:
+        """Start ``dagster asset materialize``; send it SIGTERM after ``due``, once it ``said`` so.
 
-        Return its exit code, the seconds it took from the signal to its end, and its output.
+        Return its exit code and its output.
         """
-        with (self.folder / "log").open("w+") as log:
+        output = self.folder / "log"
+        with output.open("w") as log:
             run = subprocess.Popen(
                 self.words(select, *options),
                 cwd=self.folder,
@@ -94,21 +99,18 @@ class Project:
                 stderr=log,
             )
             try:
-                assert due.wait(90), run.poll()
-                time.sleep(pause)
+                assert due.wait(PATIENCE), output.read_text()[-3000:]
+                wait_for(lambda: said in output.read_text())
                 run.send_signal(signal.SIGTERM)
-                began = time.monotonic()
-                code = run.wait(60)
+                code = run.wait(PATIENCE)
             finally:
                 run.kill()
-            took = time.monotonic() - began
-            log.seek(0)
-            return code, took, log.read()
+        return code, output.read_text()
 
     def materialize(
         self,
         *names: str,
-        config: Mapping[str, Mapping[str, Any]] | None = None,
+        config: Mapping[str, Any] | None = None,
         api: Mapping[str, Any] | None = None,
         warehouse: Mapping[str, Any] | None = None,
         instance: DagsterInstance | None = None,
@@ -118,7 +120,7 @@ class Project:
 
         Args:
             names: asset names, or ``group:NAME``.
-            config: op config by group, such as ``{"usage": {"start_month": "2026-01"}}``.
+            config: config of the op, such as ``{"start_month": "2026-01"}``.
             api: config of the API resource; retries do not wait unless it says so.
             warehouse: config of the warehouse resource.
             instance: a Dagster instance, an ephemeral one if ``None``.
@@ -138,17 +140,17 @@ class Project:
             for part in parts[1:]:
                 selection = selection | part
         job = define_asset_job("under_test", selection=selection)
-        # instances of other tests that end out of order leave a dead one behind as the current one
-        with set_defs_state_storage(None):
-            resolved = type(defs)(
-                assets=defs.assets,
-                asset_checks=defs.asset_checks,
-                resources=defs.resources,
-                executor=defs.executor,
-                jobs=[job],
-            ).resolve_job_def("under_test")
+        own = Definitions(
+            assets=defs.assets,
+            asset_checks=defs.asset_checks,
+            resources=defs.resources,
+            executor=defs.executor,
+            jobs=[job],
+        )
+        # instances of other tests that end out of order leave a dead one behind in this context
+        resolved = Context().run(own.resolve_job_def, "under_test")
         run_config = RunConfig(
-            ops={group: {"config": dict(values)} for group, values in (config or {}).items()},
+            ops={OP_NAME: {"config": dict(config or {})}},
             resources={
                 "api": {"config": {"backoff_factor": 0, **(api or {})}},
                 "warehouse": {"config": dict(warehouse or {})},
@@ -207,6 +209,14 @@ class Project:
         return sort_rows(BY_NAME[name], rows)
 
 
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until something is the case."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
 class environment:  # noqa: N801 - reads as a verb at the place of use
     """Replace ``os.environ`` for the length of a ``with`` block."""
 
@@ -245,15 +255,15 @@ def clean_environment(folder: Path) -> dict[str, str]:
     }
 
 
-def steps_failed(result: ExecuteInProcessResult) -> dict[str, str]:
-    """Return the message of each failed step, by step."""
-    failed = {}
+def failure_of(result: ExecuteInProcessResult) -> str:
+    """Return the message of the run's failure, nothing if it succeeded."""
+    texts = []
     for event in result.all_events:
         if event.is_step_failure:
             data = event.step_failure_data
             described = data.user_failure_data.description if data.user_failure_data else None
-            failed[str(event.step_key)] = described or (data.error.message if data.error else "")
-    return failed
+            texts.append(described or (data.error.message if data.error else ""))
+    return "\n".join(texts)
 
 
 def materialized(result: ExecuteInProcessResult) -> dict[str, Mapping[str, Any]]:
@@ -280,14 +290,24 @@ def fingerprint(value: str) -> str:
     return "sha256:" + hashlib.sha256(value.encode()).hexdigest()[:12]
 
 
+def records(endpoint: Endpoint, body: str | bytes) -> list[Row]:
+    """Take the records out of an answer; a single object is one, a bare string has one field."""
+    found = json.loads(body)
+    for part in endpoint.selector.split("."):
+        found = found[part]
+    if endpoint.strings:
+        return [{endpoint.strings: value} for value in found]
+    return [found] if endpoint.single else list(found)
+
+
 def expected_rows(endpoint: Endpoint, records: Iterable[Mapping[str, Any]]) -> list[Row]:
     """Type records as the tables hold them; of records with the same key the last one counts."""
     by_key: dict[tuple[Any, ...], Row] = {}
     for record in records:
-        row: Row = {column.name: None for column in endpoint.columns}
+        row: Row = {column.name: column.missing for column in endpoint.columns}
         for wire, value in record.items():
             row[snake(wire)] = _typed(endpoint, wire, value)
-        by_key[tuple(record[wire] for wire in endpoint.key)] = row
+        by_key[tuple(row[name] for name in endpoint.column_keys)] = row
     return sort_rows(endpoint, by_key.values())
 
 
@@ -338,7 +358,8 @@ def comparable(endpoint: Endpoint, rows: Iterable[Row], *, live: bool = True) ->
         for name, value in row.items():
             if name.startswith("_dlt") or (live and name == "deleted_at"):
                 continue
-            is_json = kinds.get(name) == "json" and isinstance(value, str)
+            kind = kinds.get(name, "json" if str(value)[:1] in "{[" else "text")
+            is_json = kind == "json" and isinstance(value, str)
             clean[name] = json.loads(value) if is_json else _utc(value)
         result.append(clean)
     return sort_rows(endpoint, result)

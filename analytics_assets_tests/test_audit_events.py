@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from analytics_assets.sandbox import Options, Reply
-from analytics_assets.sandbox.data import Bounds, Order
-from analytics_assets.sandbox.server import RequestInfo
+from analytics_assets.sandbox import Bounds, Options, Order, Reply, RequestInfo
 from analytics_assets.segment.endpoints import BY_NAME
-from analytics_assets_tests.harness import Project, assert_same, expected_rows, steps_failed
+from analytics_assets_tests.harness import Project, assert_same, expected_rows, failure_of
 from analytics_assets_tests.timetravel import at, start_at, utc
 
 Start = Callable[..., Project]
@@ -42,7 +40,7 @@ class Trail:
     def run(self, moment: datetime) -> None:
         """Load at ``moment`` and check the table and the price."""
         with at(self.project, moment):
-            assert steps_failed(self.project.materialize("audit_events", api=self._api)) == {}
+            assert failure_of(self.project.materialize("audit_events", api=self._api)) == ""
             self.see()
             self.assert_equal()
             self._check_price()
@@ -154,7 +152,7 @@ def test_events_that_arrive_between_two_pages(start: Start) -> None:
 
     project.sandbox.intercept = write_meanwhile
     with at(project, NOW):
-        assert steps_failed(project.materialize("audit_events", api={"page_size": PAGE})) == {}
+        assert failure_of(project.materialize("audit_events", api={"page_size": PAGE})) == ""
     project.sandbox.intercept = None
     trail.run(NOW + timedelta(minutes=3))
     assert len(project.rows("audit_events")) == 124
@@ -192,9 +190,7 @@ def test_a_failed_page_moves_nothing(start: Start) -> None:
     project.sandbox.intercept = break_second_page
     with at(project, NOW + timedelta(hours=2)):
         api = {"page_size": PAGE, "retries": 0}
-        assert (
-            "audit_events" in steps_failed(project.materialize("audit_events", api=api))["identity"]
-        )
+        assert "audit_events" in failure_of(project.materialize("audit_events", api=api))
     trail.assert_equal()
     project.sandbox.intercept = None
     trail.run(NOW + timedelta(hours=3))

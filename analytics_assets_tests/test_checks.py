@@ -22,16 +22,17 @@ from dagster import (
     define_asset_job,
 )
 
-from analytics_assets.orchestration.checks import check_specs, values_at
+from analytics_assets.orchestration.check_results import check_specs
 from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.warehouse.checks.values import values_at
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import (
     ALL_TABLES,
     Project,
     environment,
+    failure_of,
     materialized,
-    steps_failed,
 )
 
 Evaluations = Mapping[tuple[str, str], AssetCheckEvaluation]
@@ -89,7 +90,7 @@ def check(project: Project, instance: DagsterInstance, *assets: str) -> Evaluati
         result = definitions.resolve_job_def("checks_alone").execute_in_process(
             instance=instance, raise_on_error=False
         )
-    assert steps_failed(result) == {}
+    assert failure_of(result) == ""
     assert materialized(result) == {}
     return evaluations(result)
 
@@ -118,7 +119,7 @@ def test_every_check_runs_with_the_load_and_passes(
 ) -> None:
     """Prevents a check that is declared and never run, or that cries wolf on good data."""
     _, result = loaded
-    assert steps_failed(result) == {}
+    assert failure_of(result) == ""
     found = evaluations(result)
     assert found.keys() == ALL_CHECKS
     assert failed(found) == set(), [text(found[key]) for key in failed(found)]
@@ -343,7 +344,7 @@ def test_a_failed_resource_takes_no_other_check_with_it(start: Callable[..., Pro
 
     project.sandbox.intercept = refuse
     result = project.materialize("group:identity", api={"retries": 0})
-    assert "users (GET /users)" in steps_failed(result)["identity"]
+    assert "users (GET /users)" in failure_of(result)
     found = evaluations(result)
     assert {asset for asset, _ in found} == {"roles", "labels", "audit_events"}
     assert failed(found) == set()
@@ -356,7 +357,7 @@ def test_a_shorter_list_that_was_expected_is_a_warning(start: Callable[..., Proj
         project.materialize("users", "roles", instance=instance)
         for user in project.sandbox.served("users")[1:]:
             project.sandbox.workspace.remove("users", user["id"])
-        config = {"identity": {"expect_fewer_rows": True}}
+        config = {"expect_fewer_rows": True}
         found = evaluations(project.materialize("users", config=config, instance=instance))
         assert found["users", "row_count_not_halved"].severity == AssetCheckSeverity.WARN
         assert "expect_fewer_rows" in text(found["users", "row_count_not_halved"])
@@ -370,6 +371,7 @@ def test_a_run_of_some_assets_checks_these_alone(copy: Project, instance: Dagste
     assert {asset for asset, _ in found} == {"roles"}
 
 
+@pytest.mark.unit
 def test_specs_follow_the_endpoints() -> None:
     """Prevents a new endpoint without checks."""
     assert {name for name, _ in ALL_CHECKS} == ALL_TABLES
@@ -382,6 +384,7 @@ def test_specs_follow_the_endpoints() -> None:
     }
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize(
     ("document", "path", "values"),
     [

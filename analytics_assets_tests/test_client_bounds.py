@@ -18,7 +18,7 @@ from analytics_assets.segment.errors import AnalyticsError, ResourceError
 from analytics_assets.segment.settings import ApiSettings
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.faults import everything
-from analytics_assets_tests.harness import Project, steps_failed
+from analytics_assets_tests.harness import Project, failure_of
 from analytics_assets_tests.servers import GUARD, Lines, client, get, reply, serving
 from analytics_assets_tests.test_bounds import MEGABYTE, peak_memory
 
@@ -69,7 +69,7 @@ def test_an_answer_that_dribbles_costs_its_asset_alone(loaded: Project) -> None:
     with serving(Dribble(HEADS["body"])) as url:
         loaded.env["ANALYTICS_API_BASE_URL"] = url
         result = loaded.materialize("labels", api={"timeout": 0.2, "retries": 1})
-    message = steps_failed(result)["identity"]
+    message = failure_of(result)
     assert "labels (GET /labels): the connection to 127.0.0.1" in message
     assert "timed out: the answer did not end within 1 s, also after 1 retries" in message
     assert everything(loaded, "labels") == before

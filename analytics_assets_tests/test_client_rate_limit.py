@@ -16,7 +16,7 @@ from analytics_assets.sandbox import Options, Reply, RequestInfo
 from analytics_assets.segment.errors import ResourceError
 from analytics_assets.segment.rate_limit import RequestLimiter
 from analytics_assets_tests.faults import run_logged
-from analytics_assets_tests.harness import Project, steps_failed
+from analytics_assets_tests.harness import Project, failure_of
 from analytics_assets_tests.servers import GUARD, Lines, client, get, reply, serving
 
 # What the API asks for.
@@ -35,7 +35,7 @@ def test_one_request_a_second_is_slow_not_fatal(start: Callable[..., Project]) -
     """Prevents that thirteen months cannot be loaded because every wait costs a retry."""
     project = start(Options(scale=0.05, rate_limit=60, burst=1))
     result, log = run_logged(project, "usage_api_calls_daily", api={"backoff_factor": 2})
-    assert steps_failed(result) == {}
+    assert failure_of(result) == ""
     assert early(project.sandbox.requests) == []
     assert "before the next request" in log
     project.assert_equal(["usage_api_calls_daily"])
@@ -54,7 +54,7 @@ def test_a_limit_that_only_refusals_show_is_slow_not_fatal(start: Callable[..., 
 
     project.sandbox.intercept = one_a_second
     result = project.materialize("usage_api_calls_daily", api={"backoff_factor": 2})
-    assert steps_failed(result) == {}
+    assert failure_of(result) == ""
     assert early(project.sandbox.requests) == []
     project.assert_equal(["usage_api_calls_daily"])
 
@@ -238,6 +238,7 @@ def most_in_a_minute(times: list[float]) -> int:
     return max(sum(start <= moment < start + 60 for moment in times) for start in times)
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("limit", [1, 7, 200])
 def test_a_list_stays_below_its_own_limit(limit: int) -> None:
     """Prevents that a burst at the end of one minute and one in the next exceed the limit."""
@@ -254,6 +255,7 @@ def test_a_list_stays_below_its_own_limit(limit: int) -> None:
     assert arrived[-1] - arrived[0] < 60 * 5  # and no slower than need be
 
 
+@pytest.mark.unit
 def test_a_burst_up_to_the_limit_does_not_wait() -> None:
     """Prevents that requests are spread although the limit is far away."""
     clock, log = Clock(), Lines()
@@ -262,6 +264,7 @@ def test_a_burst_up_to_the_limit_does_not_wait() -> None:
     assert log.lines == []
 
 
+@pytest.mark.unit
 def test_a_long_wait_is_announced_once() -> None:
     """Prevents a silent minute, and a line for each of many waiting threads."""
     clock, log = Clock(), Lines()

@@ -16,12 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from analytics_assets.sandbox import Options, Sandbox
-from analytics_assets.sandbox.server import RequestInfo
+from analytics_assets.sandbox import Options, RequestInfo, Sandbox
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.months import shift
 from analytics_assets_tests.conftest import project_for
-from analytics_assets_tests.harness import Project, assert_same, expected_rows, steps_failed
+from analytics_assets_tests.harness import Project, assert_same, expected_rows, failure_of
 from analytics_assets_tests.timetravel import USAGE, assert_usage
 
 SELECT = "group:usage,audit_events"
@@ -70,7 +69,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     with Sandbox(OPTIONS, now=datetime.now(timezone.utc)) as sandbox:
         project = project_for(sandbox, folder)
         prepare(project)
-        assert steps_failed(project.materialize("group:usage", "audit_events")) == {}
+        assert failure_of(project.materialize("group:usage", "audit_events")) == ""
         change(project)
         sandbox.clear()
         done = project.run(SELECT, CALLS_FILE=str(folder / "calls.json"))
@@ -128,7 +127,7 @@ def test_a_killed_run_is_made_good_by_the_next(
         change(project)
         run_killed(project, phase, number)
         result = project.materialize("group:usage", "audit_events")
-        assert steps_failed(result) == {}
+        assert failure_of(result) == ""
         assert_right(project)
 
 
@@ -139,5 +138,5 @@ def test_two_kills_in_a_row_on_a_new_database(start: Callable[..., Project]) -> 
     for number in (45, 12):
         run_killed(project, "load", number)
         change(project)
-    assert steps_failed(project.materialize("group:usage", "audit_events")) == {}
+    assert failure_of(project.materialize("group:usage", "audit_events")) == ""
     assert_right(project)

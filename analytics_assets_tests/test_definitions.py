@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dagster import AssetKey, AssetSpec, TableSchema, in_process_executor
-from dagster._core.definitions.metadata import UrlMetadataValue
+from dagster import AssetKey, AssetSpec, TableSchema, UrlMetadataValue, in_process_executor
 
 import analytics_assets
 from analytics_assets.definitions import defs
@@ -94,6 +93,7 @@ def test_both_module_names_list_the_same_assets(tmp_path: Path, module: str) -> 
     assert listed >= ALL_TABLES
 
 
+@pytest.mark.unit
 def test_the_package_is_the_definitions() -> None:
     """Prevents two sets of definitions, or a name that only one of the two modules has."""
     assert analytics_assets.defs is defs
@@ -130,6 +130,7 @@ def processor_seconds(code: str, home: Path) -> float:
 # they show
 
 
+@pytest.mark.unit
 def test_there_is_one_asset_per_endpoint_and_nothing_else() -> None:
     """Prevents assets that are lost, doubled or prefixed on the way from the table of endpoints."""
     keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
@@ -137,6 +138,7 @@ def test_there_is_one_asset_per_endpoint_and_nothing_else() -> None:
     assert len(ALL_TABLES) == 17
 
 
+@pytest.mark.unit
 @every_endpoint
 def test_an_asset_shows_its_facts_before_anything_has_run(endpoint: Endpoint) -> None:
     """Prevents an empty page in the catalogue until the first run."""
@@ -162,6 +164,7 @@ def test_an_asset_shows_its_facts_before_anything_has_run(endpoint: Endpoint) ->
         assert columns[column.name].constraints.nullable is not is_key
 
 
+@pytest.mark.unit
 def test_the_table_name_follows_the_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,23 +174,26 @@ def test_the_table_name_follows_the_dataset(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ANALYTICS_DATASET", "segment_copy")
-    specs = [spec for assets in build_assets(Warehouse()) for spec in assets.specs]
+    specs = build_assets(Warehouse()).specs
     assert {spec.metadata["dagster/table_name"] for spec in specs} == {
         f"segment_copy.{name}" for name in ALL_TABLES
     }
 
 
+@pytest.mark.unit
 def test_assets_run_in_one_process() -> None:
     """Prevents lock failures: DuckDB lets only one process write."""
     assert defs.executor is in_process_executor
 
 
+@pytest.mark.unit
 @every_endpoint
 def test_no_asset_is_partitioned(endpoint: Endpoint) -> None:
     """Prevents that `--select '*'` asks for a partition."""
     assert defs.resolve_asset_graph().get(AssetKey(endpoint.name)).partitions_def is None
 
 
+@pytest.mark.unit
 def test_no_resource_config_holds_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents a token in resource config, which Dagster shows and stores."""
     monkeypatch.setenv("ANALYTICS_API_TOKEN", "hunter2")

@@ -5,25 +5,30 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from dagster import AssetSpec, MetadataValue, TableMetadataValue
+from matplotlib.figure import Figure
 from PIL import Image
 
+from analytics_assets.orchestration.assets import build_assets
 from analytics_assets.orchestration.charts import usage_chart
-from analytics_assets.orchestration.metadata import MASK, code_reference, preview
+from analytics_assets.orchestration.check_results import figures_metadata
+from analytics_assets.orchestration.metadata import MASK, preview
+from analytics_assets.orchestration.resources import Warehouse
 from analytics_assets.sandbox import Options, Sandbox
-from analytics_assets.segment import endpoints
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.model import Endpoint
+from analytics_assets.warehouse.checks.findings import DailyFigures, Figures
 from analytics_assets_tests.conftest import SMALL, project_for
-from analytics_assets_tests.harness import ALL_TABLES, Project, steps_failed
+from analytics_assets_tests.harness import ALL_TABLES, Project, failure_of
 
 LARGEST_CHART = 40_000
 USAGE = [endpoint.name for endpoint in ENDPOINTS if endpoint.monthly]
@@ -52,7 +57,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 def shown(project: Project) -> Shown:
     """Return the metadata of each materialization of one load."""
     result = project.materialize()
-    assert steps_failed(result) == {}
+    assert failure_of(result) == ""
     return {
         event.asset_key.to_user_string(): event.materialization.metadata
         for event in result.get_asset_materialization_events()
@@ -60,15 +65,16 @@ def shown(project: Project) -> Shown:
     }
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
 def test_every_asset_explains_itself_before_it_runs(
     specs: Mapping[str, AssetSpec], endpoint: Endpoint
 ) -> None:
-    """Prevents a page that stays empty until the first run, or an asset nobody answers for."""
+    """Prevents a page that stays empty until the first run."""
     spec = specs[endpoint.name]
     assert spec.group_name == endpoint.group
     assert spec.description == endpoint.description
-    assert spec.owners == ["team:data-platform"]
+    assert spec.owners == []
     assert {"dlt", "duckdb"} <= spec.kinds
     metadata = spec.metadata
     assert metadata["dagster/table_name"] == f"analytics.{endpoint.name}"
@@ -80,14 +86,35 @@ def test_every_asset_explains_itself_before_it_runs(
     assert ("personal_data" in spec.tags) == bool(personal)
 
 
-@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.name)
-def test_the_code_reference_leads_to_the_row(endpoint: Endpoint) -> None:
-    """Prevents a link that opens the file at some other resource after the next edit."""
-    [reference] = code_reference(endpoint)["dagster/code_references"].code_references
-    assert Path(reference.file_path) == Path(str(endpoints.__file__))
-    lines = Path(reference.file_path).read_text("utf-8").splitlines()
-    assert lines[reference.line_number - 1].strip() == f'name="{endpoint.name}",'
-    assert lines[reference.line_number - 2].strip() == "Endpoint("
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("listed", "owners"),
+    [
+        (None, []),
+        (" , ", []),
+        ("team:data", ["team:data"]),
+        (" ops@example.com, team:data ,", ["ops@example.com", "team:data"]),
+    ],
+)
+def test_the_owners_are_those_of_the_deployment(
+    monkeypatch: pytest.MonkeyPatch, listed: str | None, owners: list[str]
+) -> None:
+    """Prevents assets whose page names a team that their deployment does not have."""
+    monkeypatch.delenv("ANALYTICS_OWNERS", raising=False)
+    if listed is not None:
+        monkeypatch.setenv("ANALYTICS_OWNERS", listed)
+    assert {tuple(spec.owners) for spec in build_assets(Warehouse()).specs} == {tuple(owners)}
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("listed", ["data", "team:", "team:data, somebody"])
+def test_owners_that_dagster_refuses_are_named(
+    monkeypatch: pytest.MonkeyPatch, listed: str
+) -> None:
+    """Prevents definitions that do not load, for a reason that names no variable."""
+    monkeypatch.setenv("ANALYTICS_OWNERS", listed)
+    with pytest.raises(SettingError, match=r"^ANALYTICS_OWNERS is .+ commas between\.$"):
+        build_assets(Warehouse())
 
 
 def test_figures_that_dagster_plots(shown: Shown) -> None:
@@ -131,6 +158,7 @@ def test_previews_mask_personal_data_and_secrets(project: Project, shown: Shown)
     assert {row["write_keys"] for row in cells(shown, "sources")} <= {MASK, None}
 
 
+@pytest.mark.unit
 def test_a_preview_masks_what_is_raw_or_unknown() -> None:
     """Prevents leaks when redaction is off, and by fields that the API added yesterday."""
     rows = pa.table(
@@ -157,6 +185,7 @@ def test_a_preview_masks_what_is_raw_or_unknown() -> None:
     assert raw.records[0].data["write_keys"] == MASK
 
 
+@pytest.mark.unit
 def test_no_rows_no_preview() -> None:
     """Prevents that a load of an empty list fails for want of something to show."""
     assert preview(BY_NAME["users"], None) is None
@@ -194,11 +223,38 @@ def test_a_chart_takes_any_days() -> None:
     assert usage_chart("usage", ["daily_a"], [], today) is None
 
 
+def test_figures_without_a_chart(caplog: pytest.LogCaptureFixture) -> None:
+    """Prevents that a chart which cannot be drawn fails an asset whose rows are loaded."""
+    yesterday = datetime.now(timezone.utc).date() - timedelta(days=1)
+    too_few = DailyFigures(["daily_a", "daily_b"], [(yesterday, (1,))])
+    log = logging.getLogger(__name__)
+    assert figures_metadata("usage", Figures(["a"], too_few), log) == {"empty_columns": ["a"]}
+    assert "usage: no chart for its page: IndexError" in caplog.text
+
+
 def test_a_chart_is_quick() -> None:
-    """Prevents that the picture takes as long as the load."""
+    """Prevents that the picture takes as long as the load: it costs little more than a bare plot.
+
+    Measures processor time in turn, and of each the best counts, so that other work on the machine
+    does not. It stops as soon as the promise is seen to hold.
+    """
     today = datetime.now(timezone.utc).date()
     days = [(today - timedelta(days=n), (n * 31 % 97,)) for n in range(400)]
-    usage_chart("usage", ["daily_a"], days, today)  # the import and the fonts
-    begun = time.process_time()
-    usage_chart("usage", ["daily_a"], days, today)
-    assert time.process_time() - begun < 0.5
+
+    def bare_plot() -> None:
+        figure = Figure()
+        figure.add_subplot().plot(range(400))
+        figure.savefig(io.BytesIO(), format="png")
+
+    def chart() -> None:
+        usage_chart("usage", ["daily_a"], days, today)
+
+    best: dict[str, float] = {}
+    for _ in range(10):
+        for name, draw in (("bare", bare_plot), ("chart", chart)):
+            begun = time.process_time()
+            draw()
+            best[name] = min(best.get(name, 1e9), time.process_time() - begun)
+        if best["chart"] <= 2 * best["bare"]:
+            return
+    pytest.fail(f"{best['chart']:.2f} s, where a bare plot takes {best['bare']:.2f} s")

@@ -23,6 +23,7 @@ from analytics_assets.segment.months import (
     usage_start,
 )
 
+pytestmark = pytest.mark.unit
 FIRST_DAY, LAST_DAY = EARLIEST, date(2032, 12, 31)
 DAYS = st.dates(FIRST_DAY, LAST_DAY)
 MONTHS = DAYS.map(month_of)

@@ -25,7 +25,7 @@ from analytics_assets.sandbox import Reply
 from analytics_assets.segment.errors import ResourceError
 from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets_tests.faults import run_logged
-from analytics_assets_tests.harness import Project, environment, steps_failed
+from analytics_assets_tests.harness import Project, environment, failure_of
 from analytics_assets_tests.servers import client, get, reply, serving
 from analytics_assets_tests.test_client_bounds import HEADS, Dribble
 
@@ -159,7 +159,7 @@ def test_a_load_goes_through_the_proxy_of_a_company(
             variable: secure.ca_file,
         }
         result = loaded.materialize("labels", "roles")
-    assert steps_failed(result) == {}
+    assert result.success, failure_of(result)
     assert set(proxy.asked) == {f"CONNECT {NAME}:443"}
     loaded.assert_equal(["labels", "roles"])
 
@@ -287,7 +287,7 @@ def test_a_certificate_that_is_not_trusted_is_named(loaded: Project, tmp_path: P
     """Prevents that a company's own authority reads as a broken network, and is tried again."""
     with secured(loaded.sandbox.url, tmp_path) as secure:
         loaded.env["ANALYTICS_API_BASE_URL"] = f"https://localhost:{secure.port}"
-        message = steps_failed(loaded.materialize("labels"))["identity"]
+        message = failure_of(loaded.materialize("labels"))
         assert len(secure.greeted) == 1
     assert (
         f"the connection to localhost:{secure.port} failed: its certificate is not trusted ("
@@ -354,7 +354,7 @@ def test_a_token_in_an_error_is_masked_before_it_is_cut(loaded: Project) -> None
         Reply(422, orjson.dumps(body)) if info.path == "/labels" else None
     )
     result, log = run_logged(loaded, "labels")
-    message = steps_failed(result)["identity"]
+    message = failure_of(result)
     assert "xxx***" in message
     pieces = {token[start : start + 8] for start in range(len("sandbox-"), len(token) - 7)}
     assert not any(piece in message + log for piece in pieces)
@@ -366,10 +366,11 @@ def test_terminal_codes_and_line_breaks_of_others_do_not_reach_the_log(loaded: P
     loaded.sandbox.intercept = lambda info: (
         Reply(422, orjson.dumps(body)) if info.path == "/labels" else None
     )
-    message = steps_failed(loaded.materialize("labels"))["identity"]
+    message = failure_of(loaded.materialize("labels"))
     assert 'HTTP 422 ("one 2026-01-01 - two [31m three")' in message
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("form", ["to/ken+1", "to%2Fken%2B1"])
 def test_a_secret_is_masked_in_all_its_forms(form: str) -> None:
     """Prevents that a token shows because it was encoded for an address."""

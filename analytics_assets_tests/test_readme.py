@@ -13,7 +13,7 @@ import yaml
 from dagster import DagsterInstance, SensorDefinition, SkipReason, build_sensor_context
 
 from analytics_assets.orchestration.resources import AnalyticsApi
-from analytics_assets_tests.harness import Project, steps_failed
+from analytics_assets_tests.harness import Project, failure_of
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
@@ -47,7 +47,7 @@ def test_the_alert_on_failed_checks_alerts(
         orphan = {**project.sandbox.served("sources")[0], "metadata": {"id": "gone"}}
         project.sandbox.workspace.put("sources", orphan)
         result = project.materialize("sources", "catalog_sources", instance=instance)
-        assert steps_failed(result) == {}
+        assert failure_of(result) == ""
         project.materialize("sources", instance=instance)
         capsys.readouterr()
         answer = sensor(build_sensor_context(instance=instance))
@@ -55,10 +55,11 @@ def test_the_alert_on_failed_checks_alerts(
     assert "sources, references_hold" in capsys.readouterr().out
 
 
+@pytest.mark.unit
 def test_every_variable_is_in_the_table() -> None:
     """Prevents settings that nobody can find."""
     source = "".join(
-        path.read_text("utf-8") for path in (README.parent / "analytics_assets").glob("*.py")
+        path.read_text("utf-8") for path in (README.parent / "analytics_assets").rglob("*.py")
     )
     used = set(re.findall(r"ANALYTICS_[A-Z_]+[A-Z]", source)) | {AnalyticsApi().token_variable}
     listed = README.read_text("utf-8")
@@ -69,8 +70,8 @@ def test_the_reload_example_is_what_dagster_takes(project: Project) -> None:
     """Prevents an example of run config that no longer fits the op."""
     [line] = [block for block in blocks("sh") if "--config-json" in block]
     words = shlex.split(line.replace("\\\n", " "))
-    config = json.loads(words[words.index("--config-json") + 1])["ops"]["usage"]["config"]
-    result = project.materialize("usage_mtu_daily", config={"usage": config})
-    assert steps_failed(result) == {}
+    config = json.loads(words[words.index("--config-json") + 1])["ops"]["segment"]["config"]
+    result = project.materialize("usage_mtu_daily", config=config)
+    assert failure_of(result) == ""
     periods = sorted(str(request.params["period"]) for request in project.sandbox.requests)
     assert periods == ["2026-01-01", "2026-02-01", "2026-03-01"]

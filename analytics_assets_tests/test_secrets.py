@@ -23,7 +23,7 @@ from analytics_assets.segment.redaction import (
     mask_secret,
 )
 from analytics_assets_tests.faults import Body, inject, rows_of, run_logged
-from analytics_assets_tests.harness import Project, steps_failed
+from analytics_assets_tests.harness import Project, failure_of
 
 _SPELLINGS = (
     "apiKey api-key API_KEY APIKey apikey api.key x-api-key accessToken access_token clientSecret"
@@ -39,12 +39,14 @@ _HARMLESS = (
 HARMLESS = _HARMLESS.split()
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("key", SPELLINGS)
 def test_a_credential_is_known_by_any_spelling(key: str) -> None:
     """Prevents that a live key is stored because its name is spelled another way."""
     assert looks_like_credential(key)
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("key", HARMLESS)
 def test_ordinary_words_are_not_masked(key: str) -> None:
     """Prevents that settings become useless because everything is masked."""
@@ -59,6 +61,7 @@ JSON = st.recursive(
 PATHS = st.lists(st.sampled_from(["list", "options", "a", "Settings", "0"]), max_size=6)
 
 
+@pytest.mark.unit
 @given(PATHS, st.sampled_from(SPELLINGS), st.text(st.characters(codec="ascii"), min_size=13))
 def test_a_credential_is_masked_at_any_depth(path: list[str], key: str, secret: str) -> None:
     """Prevents that a secret survives because it is nested in objects and lists."""
@@ -70,6 +73,7 @@ def test_a_credential_is_masked_at_any_depth(path: list[str], key: str, secret: 
     assert fingerprint(secret).encode() in masked
 
 
+@pytest.mark.unit
 @given(JSON)
 def test_masking_keeps_what_is_harmless(value: Any) -> None:
     """Prevents that masking alters or loses anything else, or fails on odd JSON."""
@@ -79,6 +83,7 @@ def test_masking_keeps_what_is_harmless(value: Any) -> None:
     assert mask_credentials(3.5) == 3.5
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize(
     ("value", "secret"),
     [
@@ -100,6 +105,7 @@ def test_text_that_is_a_credential_itself_is_masked(value: Any, secret: str) -> 
     assert secret not in str(mask_credentials(value))
 
 
+@pytest.mark.unit
 def test_what_is_no_secret_in_a_url_stays() -> None:
     """Prevents that addresses become unreadable."""
     for url in ("https://h.example.com:8080/x?email=a@b.c", "https://h/x?page=2", "a@b.c"):
@@ -222,7 +228,7 @@ def test_failures_do_not_show_secrets(loaded: Project, name: str, fault: Any) ->
     """Prevents that an error message, its traceback or the stored event shows the value."""
     inject(loaded, name, fault, page=0)
     result, log = run_logged(loaded, name)
-    text = log + str(steps_failed(result)) + "".join(map(repr, result.all_events))
+    text = log + failure_of(result) + "".join(map(repr, result.all_events))
     assert LEAK not in text
     assert files_with([LEAK], [loaded.folder]) == []
 
@@ -232,7 +238,7 @@ def test_an_api_that_repeats_the_token_does_not_make_it_known(loaded: Project) -
     body = orjson.dumps({"errors": [{"message": f"bad token {loaded.sandbox.token}"}]})
     loaded.sandbox.intercept = lambda _: Reply(422, body)
     result, log = run_logged(loaded, "labels")
-    assert "bad token ***" in steps_failed(result)["identity"]
+    assert "bad token ***" in failure_of(result)
     assert loaded.sandbox.token not in log + "".join(map(repr, result.all_events))
 
 

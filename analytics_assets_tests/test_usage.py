@@ -13,11 +13,10 @@ from typing import Any
 import orjson
 import pytest
 
-from analytics_assets.sandbox import Options, Reply
-from analytics_assets.sandbox.server import RequestInfo
+from analytics_assets.sandbox import Options, Reply, RequestInfo
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.months import month_range, shift
-from analytics_assets_tests.harness import Project, materialized, steps_failed
+from analytics_assets_tests.harness import Project, failure_of, materialized
 from analytics_assets_tests.timetravel import USAGE, assert_usage, at, months_asked, start_at, utc
 
 Start = Callable[..., Project]
@@ -27,7 +26,7 @@ CALLS, SOURCES = "usage_api_calls_daily", "usage_api_calls_sources_daily"
 
 def load(project: Project, *names: str, **options: Any) -> None:
     """Materialize (the usage group if nothing is named) and expect success."""
-    assert steps_failed(project.materialize(*(names or ("group:usage",)), **options)) == {}
+    assert failure_of(project.materialize(*(names or ("group:usage",)), **options)) == ""
 
 
 def test_a_run_a_day_over_the_end_of_a_month(start: Start) -> None:
@@ -117,8 +116,8 @@ def test_a_failed_month_moves_nothing(start: Start) -> None:
     with at(project, utc(2026, 3, 5)):
         project.sandbox.intercept = break_february
         result = project.materialize("group:usage", api={"retries": 0})
-        assert CALLS in steps_failed(result)["usage"]
-        assert "month 2026-02" in steps_failed(result)["usage"]
+        assert CALLS in failure_of(result)
+        assert "month 2026-02" in failure_of(result)
         assert set(materialized(result)) == set(USAGE) - {CALLS}
         assert CALLS not in project.tables()
     project.sandbox.intercept = None
@@ -137,7 +136,7 @@ def test_reload_from_the_command_line(start: Start) -> None:
     project.sandbox.workspace.restate(CALLS, day, {"apiCalls": "123456789"})
     project.sandbox.clear()
     months = {"start_month": f"{utc_month(-3):%Y-%m}", "end_month": f"{utc_month(-2):%Y-%m}"}
-    config = json.dumps({"ops": {"usage": {"config": months}}})
+    config = json.dumps({"ops": {"segment": {"config": months}}})
     done = project.run("group:usage", "--config-json", config)
     assert done.returncode == 0, done.stdout[-3000:]
     for name in USAGE:
@@ -169,7 +168,7 @@ def test_reload_asks_for_the_named_months_only(
     with at(project, utc(2026, 3, 5)):
         load(project, CALLS)
         project.sandbox.clear()
-        load(project, CALLS, config={"usage": config})
+        load(project, CALLS, config=config)
         assert months_asked(project, CALLS) == asked
     with at(project, utc(2026, 3, 6)):
         load(project, CALLS)
@@ -199,10 +198,10 @@ def test_bad_months_are_refused_before_any_request(
     """Prevents a slip of the pen from reaching the API, or from ending in a traceback."""
     project = start(TINY, **env)
     with at(project, utc(2026, 3, 5)):
-        failed = steps_failed(project.materialize("group:usage", config={"usage": config}))
-    assert failed["usage"].startswith(said)
-    assert failed["usage"].endswith(".")
-    assert "\n" not in failed["usage"]
+        failed = failure_of(project.materialize("group:usage", config=config))
+    assert failed.startswith(said)
+    assert failed.endswith(".")
+    assert "\n" not in failed
     assert project.sandbox.requests == []
     assert not project.database.exists()
 
@@ -223,7 +222,7 @@ def test_a_refused_month_is_named_and_not_asked_for_again(start: Start, message:
     project.sandbox.intercept = refuse
     with at(project, utc(2026, 3, 5)):
         result = project.materialize("group:usage")
-    text = steps_failed(result)["usage"]
+    text = failure_of(result)
     assert CALLS in text
     assert "month 2026-01" in text
     assert message in text
@@ -309,7 +308,7 @@ def test_a_count_that_is_no_number_fails_its_asset_alone(start: Start, count: ob
     project.sandbox.workspace.restate(CALLS, "2026-02-03T00:00:00.000Z", {"apiCalls": count})
     with at(project, utc(2026, 2, 20)):
         result = project.materialize("group:usage")
-    text = steps_failed(result)["usage"]
+    text = failure_of(result)
     assert CALLS in text
     assert "month 2026-02: row 2, field 'apiCalls': expected bigint" in text
     assert set(materialized(result)) == set(USAGE) - {CALLS}

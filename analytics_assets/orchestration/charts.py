@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dagster import MarkdownMetadataValue, MetadataValue
 
 from analytics_assets.segment.months import shift
+from analytics_assets.segment.spans import span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,8 +38,9 @@ def import_ahead() -> None:
 
 
 def _import_libraries() -> None:
-    for name in ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image"):
-        importlib.import_module(name)
+    with span("chart"):
+        for name in ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image"):
+            importlib.import_module(name)
 
 
 def usage_chart(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import warnings
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable
 from datetime import datetime
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dagster import (
-    BetaWarning,
-    CodeReferencesMetadataValue,
-    LocalFileCodeReference,
+    AssetSpec,
+    DagsterInvalidDefinitionError,
     MetadataValue,
     TableColumn,
     TableColumnConstraints,
@@ -23,19 +19,16 @@ from dagster import (
 )
 
 from analytics_assets.orchestration.resources import Warehouse
-from analytics_assets.segment import endpoints
+from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.model import Column, Endpoint
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from analytics_assets.warehouse.load import Outcome
+    from analytics_assets.warehouse.outcome import Outcome
 
-OWNER: Final = "team:data-platform"
-"""Who answers for the assets: a name of a team, as Dagster shows it."""
 MASK: Final = "\N{BULLET}\N{BULLET}\N{BULLET}"
 LONGEST_CELL: Final = 60
-_ROW_NAME = re.compile(r'\s+name="(\w+)",')
 
 
 def table_schema(endpoint: Endpoint, columns: Iterable[Column]) -> TableSchema:
@@ -78,43 +71,25 @@ def definition_metadata(endpoint: Endpoint, warehouse: Warehouse) -> dict[str, A
         "api_path": endpoint.path,
         "api_docs": MetadataValue.url(endpoint.docs),
         "key": ", ".join(endpoint.column_keys),
-        **code_reference(endpoint),
     }
 
 
-def code_reference(endpoint: Endpoint) -> Mapping[str, Any]:
-    """Return a link to the row of ``endpoints.py`` that declares an asset; none without sources."""
-    line = _row_lines().get(endpoint.name)
-    if line is None:
-        return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", BetaWarning)  # users of the project cannot do anything
-        return {"dagster/code_references": _reference(endpoint, line)}
-
-
-def _reference(endpoint: Endpoint, line: int) -> CodeReferencesMetadataValue:
-    reference = LocalFileCodeReference(
-        file_path=str(endpoints.__file__),
-        line_number=line,
-        label=f"{endpoint.name} in endpoints.py",
-    )
-    return CodeReferencesMetadataValue(code_references=[reference])
-
-
-@lru_cache(maxsize=1)
-def _row_lines() -> Mapping[str, int]:
-    """Return the line in ``endpoints.py`` of each row's name."""
-    try:
-        lines = Path(str(endpoints.__file__)).read_text("utf-8").splitlines()
-    except OSError:
-        return {}
-    found = ((number, _ROW_NAME.fullmatch(line)) for number, line in enumerate(lines, 1))
-    return {name[1]: number for number, name in found if name}
-
-
 def owners() -> list[str]:
-    """Return who answers for the assets."""
-    return [OWNER]
+    """Return who answers for the assets: what ``ANALYTICS_OWNERS`` lists, else nobody.
+
+    Raises:
+        SettingError: Dagster does not take one of them; the text names the variable.
+    """
+    listed = os.environ.get("ANALYTICS_OWNERS", "").split(",")
+    found = [owner.strip() for owner in listed if owner.strip()]
+    try:
+        AssetSpec("asked", owners=found)
+    except DagsterInvalidDefinitionError:
+        raise SettingError(
+            f"ANALYTICS_OWNERS is {', '.join(found)!r}; set it to e-mail addresses and teams such"
+            " as 'team:data', with commas between."
+        ) from None
+    return found
 
 
 def tags(endpoint: Endpoint) -> dict[str, str]:
@@ -130,26 +105,35 @@ def kinds(warehouse: Warehouse) -> set[str]:
 
 def run_metadata(outcome: Outcome, warehouse: Warehouse) -> dict[str, Any]:
     """Return the figures of a load that Dagster plots over time, and the columns as they are."""
-    endpoint, reading = outcome.endpoint, outcome.reading
+    endpoint, staging = outcome.endpoint, outcome.staging
     metadata: dict[str, Any] = {
         "dagster/table_name": table_name(endpoint, warehouse),
         "dagster/column_schema": table_schema(endpoint, outcome.columns),
-        "rows_loaded": reading.kept_rows,
-        "pages": reading.pages,
-        "requests": reading.requests,
-        "seconds": round(reading.seconds, 3),
-        "seconds_waited": round(reading.waited, 3),
+        "rows_loaded": staging.rows,
+        **_extraction_metadata(outcome),
     }
     if outcome.counts:
         metadata["dagster/row_count"] = outcome.counts.rows
         if endpoint.full_list:
             metadata["deleted_rows"] = outcome.counts.deleted
             metadata["newly_deleted_rows"] = outcome.newly_deleted
-    if (rows := preview(endpoint, reading.preview)) is not None:
+    if (rows := preview(endpoint, staging.preview)) is not None:
         metadata["preview"] = rows
-    if reading.warnings:
-        metadata["warnings"] = MetadataValue.md("\n".join(f"- {w}" for w in reading.warnings))
+    if outcome.warnings:
+        metadata["warnings"] = MetadataValue.md("\n".join(f"- {w}" for w in outcome.warnings))
     return metadata
+
+
+def _extraction_metadata(outcome: Outcome) -> dict[str, Any]:
+    if outcome.reading is None:
+        return {}
+    extraction = outcome.reading.extraction
+    return {
+        "pages": extraction.pages,
+        "requests": extraction.requests,
+        "seconds": round(extraction.seconds, 3),
+        "seconds_waited": round(extraction.waited, 3),
+    }
 
 
 def preview(endpoint: Endpoint, rows: pa.Table | None) -> TableMetadataValue | None:

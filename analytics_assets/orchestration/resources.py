@@ -1,26 +1,26 @@
 """The two resources that all assets share: how to reach the API, and where to load to.
 
-Both read the environment when a run starts, never at import, and check everything before the
-first request. The token is named by its variable only: Dagster shows and stores resource config.
+Both read the environment when a run starts, and check everything before the first request. The
+name of the destination and the dataset are read when the definitions are loaded as well, since the
+assets show them; there they are not checked. The token is named by its variable only: Dagster shows
+and stores resource config.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import dlt
-from dagster import ConfigurableResource, InitResourceContext
-from pydantic import Field, PrivateAttr
+from dagster import ConfigurableResource
+from pydantic import Field
 
 from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.settings import ApiSettings, is_loopback
+from analytics_assets.warehouse.preflight import check_settings
 from analytics_assets.warehouse.settings import WarehouseSettings
-
-if TYPE_CHECKING:
-    from analytics_assets.warehouse.ahead import ReadAhead
 
 DEFAULT_BASE_URL: Final = "https://api.segmentapis.com"
 MAX_PAGE_SIZE: Final = 1000
@@ -163,21 +163,6 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
         default=120.0, description="Seconds to wait for a reader that holds the DuckDB file open."
     )
 
-    _loads: ReadAhead | None = PrivateAttr(default=None)
-
-    @property
-    def loads(self) -> ReadAhead:
-        """The loads of the run that this resource has been set up for."""
-        from analytics_assets.warehouse.ahead import ReadAhead  # what only a run needs
-
-        self._loads = self._loads or ReadAhead()
-        return self._loads
-
-    def teardown_after_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002
-        """End what a run has left under way, however it ended."""
-        if self._loads:
-            self._loads.close()
-
     def settings(self) -> WarehouseSettings:
         """Return the checked settings.
 
@@ -196,7 +181,7 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
             lock_timeout=self.lock_timeout,
             reader_timeout=self.reader_timeout,
         )
-        settings.check()
+        check_settings(settings)
         return settings
 
     def destination_name(self) -> str:

@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Final, TypeVar
 
-from dagster import AssetExecutionContext, Failure
+from dagster import AssetExecutionContext
 
-from analytics_assets.segment.errors import SettingError, TokenRejected
+from analytics_assets.orchestration.failures import allows_retries
 
 Result = TypeVar("Result")
 
@@ -46,15 +46,9 @@ def with_run_retries(context: AssetExecutionContext, results: Iterable[Result]) 
     try:
         yield from results
     except Exception as error:
-        if not _can_pass(error):
+        if not allows_retries(error):
             context.instance.add_run_tags(context.run.run_id, dict(NO_RETRY_TAG))
         raise
-
-
-def _can_pass(error: Exception) -> bool:
-    if isinstance(error, Failure):
-        return bool(error.allow_retries)
-    return not isinstance(error, (SettingError, TokenRejected))
 
 
 def _pause(context: AssetExecutionContext) -> None:

@@ -7,7 +7,19 @@ benchmarks.
 ...     load(sandbox.url, sandbox.token)
 """
 
-from analytics_assets.sandbox.data import Workspace
-from analytics_assets.sandbox.server import Options, Reply, RequestInfo, Sandbox
+from analytics_assets.sandbox.lists import RESOURCES
+from analytics_assets.sandbox.options import Bounds, Options, Order
+from analytics_assets.sandbox.replies import Reply, RequestInfo
+from analytics_assets.sandbox.server import Sandbox
+from analytics_assets.sandbox.workspace import Workspace
 
-__all__ = ["Options", "Reply", "RequestInfo", "Sandbox", "Workspace"]
+__all__ = [
+    "RESOURCES",
+    "Bounds",
+    "Options",
+    "Order",
+    "Reply",
+    "RequestInfo",
+    "Sandbox",
+    "Workspace",
+]

@@ -11,10 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from analytics_assets.sandbox.server import Options, Sandbox
+from analytics_assets.sandbox import Options, Sandbox
 
 BASE_URL_VARIABLE = "ANALYTICS_API_BASE_URL"
 TOKEN_VARIABLE = "ANALYTICS_API_TOKEN"  # noqa: S105 - the name of the variable
@@ -41,8 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, command = split_command(words)
     parser = _parser()
     args = parser.parse_args(own)
-    from analytics_assets.sandbox.server import Sandbox
-
     try:
         sandbox = Sandbox(_options(args), port=args.port)
     except ValueError as error:
@@ -156,8 +152,6 @@ def _named_count(text: str) -> tuple[str, int]:
 
 
 def _options(args: argparse.Namespace) -> Options:
-    from analytics_assets.sandbox.server import Options
-
     return Options(
         seed=args.seed,
         scale=args.scale,

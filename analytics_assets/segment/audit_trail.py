@@ -7,27 +7,25 @@ to read every list there is.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Final
 
 import orjson
 import pyarrow as pa
-import requests
 
 from analytics_assets.segment.client import ApiSession
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.errors import AnalyticsError, ResourceError, SettingError
+from analytics_assets.segment.extraction import UNAVAILABLE
 from analytics_assets.segment.model import Endpoint
-from analytics_assets.segment.reading import Reading
+from analytics_assets.segment.records import BadValue, RowTyper
 from analytics_assets.segment.settings import ApiSettings, Log
-from analytics_assets.segment.source import UNAVAILABLE
+from analytics_assets.segment.walk import walk
 
 AUDIT_EVENTS: Final = BY_NAME["audit_events"]
 MIN_OVERLAP: Final = timedelta(minutes=1)
@@ -39,19 +37,15 @@ OTHER_THINGS: Final = (
     "Audience",
     "Computed Trait",
     "Destination Filter",
-    "Destination Function",
     "Filter",
     "Profiles Sync Warehouse",
     "Regulation",
-    "Source Function",
     "Source Regulation",
-    "Tracking Plan",
     "Violations Detected",
     "Workspace Regulation",
 )
 """How the types of events begin that change nothing in any table. Names: the sentences on the audit
-trail in docs/*.md of the SDK, and the list of the app (segment.com/docs, Audit Trail). Where a row
-of ``endpoints.py`` fits a type as well, the longer text counts: "Source Function" over "Source"."""
+trail in docs/*.md of the SDK, and the list of the app (segment.com/docs, Audit Trail)."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ class Cursor:
 
     def to_json(self) -> str:
         """Write the cursor as text."""
-        content = {"newest": _wire_time(self.newest), "seen": sorted(self.seen)}
+        content = {"newest": wire_time(self.newest), "seen": sorted(self.seen)}
         return orjson.dumps(content).decode()
 
     @classmethod
@@ -117,9 +111,9 @@ class News:
     def key(self) -> str:
         """A text that is the same for the same news, and for no others."""
         if not self.complete:
-            return f"everything up to {_wire_time(self.cursor.newest)}"
+            return f"everything up to {wire_time(self.cursor.newest)}"
         ids = "\n".join(sorted(event.id for event in self.events))
-        moment = _wire_time(self.events[-1].moment) if self.events else "nothing"
+        moment = wire_time(self.events[-1].moment) if self.events else "nothing"
         return f"{moment} {hashlib.sha256(ids.encode()).hexdigest()[:16]}"
 
 
@@ -166,37 +160,20 @@ def _impatient(settings: ApiSettings) -> ApiSettings:
 
 def _read(settings: ApiSettings, start: datetime, log: Log) -> tuple[list[Event], bool]:
     """Read the events since ``start``; tell whether that was all of them."""
-    reading = Reading(AUDIT_EVENTS, {}, Path(os.devnull), redact=settings.redact)
+    typer = RowTyper(AUDIT_EVENTS, {}, redact=settings.redact)
     events: list[Event] = []
-    page: str | None = None
     deadline = time.monotonic() + PAGING_SECONDS
     with ApiSession(settings, log) as session:
-        while True:
-            reading.begin_request("")
-            answer = session.fetch(_request(session, settings, start, page))
-            table, page = reading.accept(answer, "")
-            events += _events(table)
-            if page is None:
-                return events, True
-            if time.monotonic() > deadline:
-                log.warning(f"More than {len(events)} events since {_wire_time(start)}.")
+        pages = walk(session, AUDIT_EVENTS, {"startTime": wire_time(start)})
+        for records, more in pages:
+            try:
+                events += _events(typer.table(records, len(events)))
+            except BadValue as error:
+                raise ResourceError(str(error), status=200) from None
+            if more and time.monotonic() > deadline:
+                log.warning(f"More than {len(events)} events since {wire_time(start)}.")
                 return events, False
-
-
-def _request(
-    session: ApiSession, settings: ApiSettings, start: datetime, page: str | None
-) -> requests.PreparedRequest:
-    params = {"startTime": _wire_time(start), "pagination.count": str(settings.page_size)}
-    if page is not None:
-        params["pagination.cursor"] = page
-    return session.prepare_request(
-        requests.Request(
-            "GET",
-            settings.base_url + AUDIT_EVENTS.path,
-            params=params,
-            headers={"Authorization": f"Bearer {settings.token}", "Accept": "application/json"},
-        )
-    )
+    return events, True
 
 
 def _events(table: pa.Table) -> list[Event]:
@@ -262,11 +239,15 @@ def assets_to_refresh(news: News, log: Log) -> list[str]:
 
 
 def assets_of(event_type: str, resource_type: str = "") -> frozenset[str] | None:
-    """Return the assets that an event concerns; ``None`` if nothing is known of its type."""
+    """Return the assets that an event concerns; ``None`` if nothing is known of its type.
+
+    Of the texts that fit its type the longest counts: "Source Function" is none of a source.
+    """
     lengths = {e.name: _longest(e.event_types, event_type) for e in ENDPOINTS}
-    if _longest(OTHER_THINGS, event_type) > max(lengths.values()):
+    longest = max(lengths.values())
+    if _longest(OTHER_THINGS, event_type) > longest:
         return frozenset()
-    by_type = frozenset(name for name, length in lengths.items() if length)
+    by_type = frozenset(name for name, length in lengths.items() if length == longest > 0)
     by_resource = frozenset(
         e.name for e in ENDPOINTS if e.event_types and _squash(resource_type) in _kinds(e)
     )
@@ -302,6 +283,7 @@ def _to_millis(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def _wire_time(moment: datetime) -> str:
+def wire_time(moment: datetime) -> str:
+    """Write a time as the API does."""
     text = moment.astimezone(timezone.utc).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")

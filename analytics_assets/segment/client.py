@@ -50,7 +50,7 @@ class Envelope:
     body: Any
     page_size: int
     waited: float
-    response: requests.Response = field(default_factory=requests.Response, repr=False)
+    response: requests.Response = field(repr=False)
 
 
 @dataclass
@@ -97,6 +97,17 @@ class ApiSession(NetworkSession):
         """End all waiting at once, for a limit, a retry or an answer; safe in a signal handler."""
         self.stop.set()
         self._adapter.hang_up()
+
+    def prepared(
+        self, path: str, params: Mapping[str, str] | None = None
+    ) -> requests.PreparedRequest:
+        """Return a request to a path of the API, with the token."""
+        headers = {
+            "Authorization": f"Bearer {self._settings.token}",
+            "Accept": "application/json",
+        }
+        url = self._settings.base_url + path
+        return self.prepare_request(requests.Request("GET", url, params=params, headers=headers))
 
     def fetch(
         self,

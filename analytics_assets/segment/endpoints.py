@@ -14,7 +14,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, get_args
 
-from analytics_assets.segment.model import DAY, Column, Endpoint, Group, Reference
+from analytics_assets.segment.model import (
+    DAY,
+    Column,
+    Endpoint,
+    Group,
+    Months,
+    Parent,
+    Reference,
+    Values,
+)
 
 _DOCS = "https://docs.segmentapis.com/tag"
 
@@ -38,6 +47,16 @@ _CATALOG_LISTING = (
     Column("partnerOwned", "bool", "True if a partner maintains it, not Segment."),
 )
 
+_GROUP_MEMBERS = (
+    "Group Membership",
+    "Subjects Added to Group",
+    "User Added To User Group",
+    "User Removed From User Group",
+    "User Group Created",
+    "User Group Deleted",
+)
+"""How the types of events on the members of a group begin (IAMGroupsApi.md of the SDK)."""
+
 _DAY = Column(DAY, "timestamp", "Day up to which the counters count.")
 _API_CALLS = Column("apiCalls", "bigint", "API calls from the first of the month to this day.")
 _MTU = (
@@ -54,6 +73,22 @@ _MTU = (
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     # inventory: what is connected
+    Endpoint(
+        name="workspace",
+        group="inventory",
+        path="/",
+        selector="data.workspace",
+        key=("id",),
+        description="One row: the workspace that the token belongs to.",
+        columns=(
+            Column("id", "text", "Identifier of the workspace; the workspace_id of its records."),
+            Column("slug", "text", "Short name of the workspace as used in the app's URLs."),
+            Column("name", "text", "Name of the workspace."),
+        ),
+        docs=f"{_DOCS}/Workspaces",
+        paginated=False,
+        single=True,
+    ),
     Endpoint(
         name="warehouses",
         group="inventory",
@@ -113,7 +148,12 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         docs=f"{_DOCS}/Sources",
         references=(Reference("metadata.id", "catalog_sources"),),
-        event_types=("Source", "Engage Warehouse Source"),
+        event_types=(
+            "Source",
+            "Engage Warehouse Source",
+            "Source Connected To Space",
+            "Source Disconnected From Space",
+        ),
     ),
     Endpoint(
         name="destinations",
@@ -231,6 +271,92 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         feature="Spaces",
         event_types=("Space", "Source Connected To Space", "Source Disconnected From Space"),
     ),
+    Endpoint(
+        name="tracking_plans",
+        group="inventory",
+        path="/tracking-plans",
+        selector="data.trackingPlans",
+        key=("id",),
+        description=(
+            "One row per tracking plan: which events and properties sources are meant to send. The"
+            " rules themselves are in tracking_plan_rules."
+        ),
+        columns=(
+            Column("id", "text", "Identifier of the tracking plan."),
+            Column("name", "text", "Name of the plan."),
+            Column("slug", "text", "Short name of the plan; may be empty."),
+            Column("description", "text", "What the plan is for, as its authors put it."),
+            Column("type", "text", "Kind of plan: LIVE, or a library or template."),
+            Column("updatedAt", "timestamp", "Last change (UTC); a changed rule may not move it."),
+            Column("createdAt", "timestamp", "When the plan was made (UTC)."),
+            Column("resourceSchemaId", "text", "Schema behind it; undocumented, may be null."),
+        ),
+        docs=f"{_DOCS}/Tracking-Plans",
+        feature="Protocols",
+        event_types=("Tracking Plan",),
+    ),
+    Endpoint(
+        name="tracking_plan_rules",
+        group="inventory",
+        path="/tracking-plans/{trackingPlanId}/rules",
+        selector="data.rules",
+        key=("trackingPlanId", "type", "key", "version"),
+        description=(
+            "One row per rule of a tracking plan: what one event, or one kind of call, may hold."
+            " Several versions of a rule can stand side by side. There is no id: a rule is its"
+            " plan, type, key and version together."
+        ),
+        columns=(
+            Column("trackingPlanId", "text", "Plan of the rule; joins to tracking_plans.id."),
+            Column("type", "text", "Kind of call it is for; COMMON stands for all kinds."),
+            Column("key", "text", "Event of a TRACK rule; empty where it has none.", missing=""),
+            Column("version", "bigint", "Version of the rule."),
+            Column("jsonSchema", "json", "The rule itself: a JSON schema, draft 7."),
+            Column("createdAt", "timestamp", "When the rule was made (UTC)."),
+            Column("updatedAt", "timestamp", "Last change of the rule (UTC)."),
+            Column("deprecatedAt", "timestamp", "When it was deprecated (UTC); null if it is not."),
+        ),
+        docs=f"{_DOCS}/Tracking-Plans",
+        feature="Protocols",
+        slice=Parent("tracking_plans", "trackingPlanId"),
+        rate_limit=200,
+        references=(Reference("trackingPlanId", "tracking_plans"),),
+        event_types=("Tracking Plan",),
+    ),
+    Endpoint(
+        name="functions",
+        group="inventory",
+        path="/functions",
+        selector="data.functions",
+        key=("id",),
+        description=(
+            "One row per function, code of the workspace's own that Segment runs as a source, as a"
+            " destination or in between. The code itself is not in the list."
+        ),
+        columns=(
+            Column("id", "text", "Identifier of the function."),
+            Column("resourceType", "text", "Kind of function, such as SOURCE or DESTINATION."),
+            Column("createdAt", "timestamp", "When the function was made (UTC)."),
+            Column("createdBy", "text", "Author; an id of users, of a member who may have left."),
+            Column("displayName", "text", "Name of the function."),
+            Column("description", "text", "What the function does, as its authors put it."),
+            Column("logoUrl", "text", "Address of its logo."),
+            Column("catalogId", "text", "The metadata.id of sources or destinations that run it."),
+        ),
+        docs=f"{_DOCS}/Functions",
+        feature="Functions",
+        slice=Values(
+            "resourceType",
+            (
+                "DESTINATION",
+                "INSERT_DESTINATION",
+                "INSERT_SOURCE",
+                "INSERT_TRANSFORMATION",
+                "SOURCE",
+            ),
+        ),
+        event_types=("Source Function", "Destination Function"),
+    ),
     # catalog: what could be connected, the same for every workspace
     Endpoint(
         name="catalog_destinations",
@@ -311,9 +437,47 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             "Non-Segment User",
             "Invite",
             "Policy",
-            "Group Membership",
-            "Subjects Added to Group",
+            "User Policy",
+            "Group Membership",  # deleting a user ends its memberships (IAMUsersApi.md)
         ),
+    ),
+    Endpoint(
+        name="groups",
+        group="identity",
+        path="/groups",
+        selector="data.userGroups",
+        key=("id",),
+        description=(
+            "One row per user group. Its members, who are in group_users, hold the roles of the"
+            " group besides those of their own."
+        ),
+        columns=(
+            Column("id", "text", "Identifier of the group."),
+            Column("name", "text", "Name of the group."),
+            Column("memberCount", "bigint", "Members; whether invitations count is unknown."),
+            Column("permissions", "json", "Roles given, each with the resources it is limited to."),
+        ),
+        docs=f"{_DOCS}/IAM-Groups",
+        references=(Reference("permissions[].roleId", "roles"),),
+        event_types=("User Group", "User Group Policy", *_GROUP_MEMBERS, "Policy"),
+    ),
+    Endpoint(
+        name="group_users",
+        group="identity",
+        path="/groups/{userGroupId}/users",
+        selector="data.users",
+        key=("userGroupId", "id"),
+        description="One row per group and member; a person in two groups makes two rows.",
+        columns=(
+            Column("userGroupId", "text", "Group; joins to groups.id."),
+            Column("id", "text", "Member; joins to users.id."),
+            Column("name", "text", "Name of the person; repeats users.", personal=True),
+            Column("email", "text", "E-mail address; repeats users.", personal=True),
+        ),
+        docs=f"{_DOCS}/IAM-Groups",
+        slice=Parent("groups", "userGroupId"),
+        references=(Reference("userGroupId", "groups"), Reference("id", "users")),
+        event_types=_GROUP_MEMBERS,
     ),
     Endpoint(
         name="roles",
@@ -387,7 +551,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         columns=(_DAY, _API_CALLS),
         docs=f"{_DOCS}/API-Calls",
-        monthly=True,
+        slice=Months(),
     ),
     Endpoint(
         name="usage_mtu_daily",
@@ -401,7 +565,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         columns=(_DAY, *_MTU),
         docs=f"{_DOCS}/Monthly-Tracked-Users",
-        monthly=True,
+        slice=Months(),
     ),
     Endpoint(
         name="usage_api_calls_sources_daily",
@@ -415,7 +579,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         columns=(_SOURCE_ID, _DAY, _API_CALLS),
         docs=f"{_DOCS}/API-Calls",
-        monthly=True,
+        slice=Months(),
         references=(_TO_SOURCE,),
     ),
     Endpoint(
@@ -430,7 +594,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
         columns=(_SOURCE_ID, _DAY, *_MTU),
         docs=f"{_DOCS}/Monthly-Tracked-Users",
-        monthly=True,
+        slice=Months(),
         references=(_TO_SOURCE,),
     ),
 )

@@ -23,6 +23,7 @@ class Column:
         wire: name of the field as the API spells it.
         type: type of the column; every nested value is ``json``.
         description: one line for the reader of the table.
+        missing: what stands for a value that a record lacks, in a column of the key.
         personal: whether the value is, or holds, personal data.
         secret: whether the value as a whole is replaced by a fingerprint before it is stored.
         credentials: whether values under credential-like keys inside it are so replaced.
@@ -34,6 +35,7 @@ class Column:
     personal: bool = False
     secret: bool = False
     credentials: bool = False
+    missing: str | None = None
 
     @property
     def name(self) -> str:
@@ -57,13 +59,56 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Months:
+    """One chain of pages for each calendar month; counters are cumulative within the month.
+
+    Attributes:
+        param: query parameter that takes the first day of the month, ``YYYY-MM-01``.
+    """
+
+    param: str = "period"
+
+
+@dataclass(frozen=True)
+class Values:
+    """One chain of pages for each value of a query parameter, which the API wants to be given.
+
+    Attributes:
+        param: name of the query parameter.
+        values: what it is given in turn.
+    """
+
+    param: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Parent:
+    """One chain of pages for each record of another list, whose identifier stands in the path.
+
+    Attributes:
+        resource: name of the endpoint of that list, in the same group.
+        param: name in braces in the path; the wire name of the column that takes the identifier.
+        field: field of the parent's record that holds the identifier.
+    """
+
+    resource: str
+    param: str
+    field: str = "id"
+
+
+Slice = Months | Values | Parent
+"""How a list is asked for that one walk over its pages does not give whole."""
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """A list of the API, which is also a dlt resource, an asset and a table of the same name.
 
     Attributes:
         name: asset key, dlt resource and table.
         group: asset group; the endpoints of a group load together.
-        path: path below the base URL.
+        path: path below the base URL; of a list with a parent with the parent's ``{param}``.
         selector: where the records stand in the answer, such as ``data.sources``.
         key: wire names of the fields that identify a record.
         description: what a row is and what to know before using it.
@@ -71,8 +116,11 @@ class Endpoint:
         docs: page of the API reference.
         paginated: whether the list takes ``pagination.*`` and answers with ``data.pagination``.
         feature: product feature a workspace may lack; 401, 403 and 404 then mean "not available".
-        monthly: whether the list wants ``period``, one request chain per calendar month; its
-            counters are cumulative within that month.
+        slice: how the list is asked for, if not in one walk over its pages.
+        single: whether the selector names one object, which makes a list of one record.
+        strings: wire name for the values of a list of bare strings.
+        page_limit: largest page the list takes, if that is less than usual.
+        rate_limit: requests a minute the list takes, if that is less than usual.
         cursor: wire name of the time field that incremental loads follow.
         references: foreign keys that should hold.
         event_types: how the types of the audit events begin that may have changed these records,
@@ -90,10 +138,24 @@ class Endpoint:
     docs: str
     paginated: bool = True
     feature: str | None = None
-    monthly: bool = False
+    slice: Slice | None = None
+    single: bool = False
+    strings: str | None = None
+    page_limit: int | None = None
+    rate_limit: int | None = None
     cursor: str | None = None
     references: tuple[Reference, ...] = ()
     event_types: tuple[str, ...] = ()
+
+    @property
+    def monthly(self) -> bool:
+        """Whether the list is usage, one chain for each calendar month."""
+        return isinstance(self.slice, Months)
+
+    @property
+    def parent(self) -> Parent | None:
+        """The list that this one hangs on, ``None`` if it stands by itself."""
+        return self.slice if isinstance(self.slice, Parent) else None
 
     @property
     def full_list(self) -> bool:

@@ -164,3 +164,22 @@ def after_load(loaded: Loaded | None, months: list[date], newest_day: date | Non
     if not (touches_front and touches_back):
         return loaded
     return Loaded(min(first, loaded.first), max(loaded.newest, reached))
+
+
+def parse_day(text: str, setting: str, today: date) -> date:
+    """Read ``YYYY-MM-DD``.
+
+    Raises:
+        SettingError: anything else, or a day that has not begun; names ``setting``.
+    """
+    try:
+        day = date.fromisoformat(text.strip())
+    except ValueError:
+        raise SettingError(
+            f"{setting} is {text!r}, which is not a day; write it as YYYY-MM-DD."
+        ) from None
+    if not EARLIEST <= day <= today:
+        raise SettingError(
+            f"{setting} is {text!r}; set it to a day from {EARLIEST} to today, {today}."
+        )
+    return day

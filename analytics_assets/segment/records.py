@@ -150,6 +150,8 @@ class RowTyper:
 
     def _array(self, column: Column, rows: Sequence[Record], first_row: int) -> pa.Array:
         values = [row.get(column.wire) for row in rows]
+        if column.missing is not None:
+            values = [column.missing if value is None else value for value in values]
         try:
             if self._redact and (column.secret or column.credentials):
                 values = [_redacted(column, value) for value in values]

@@ -65,12 +65,14 @@ class LoadOptions:
         usage_start: ``YYYY-MM`` of the first month of usage, ``None`` for twelve months back.
         start_month: first month of usage to reload, ``YYYY-MM``.
         end_month: last month of usage to reload, ``YYYY-MM``.
+        audit_start: day from which audit events are loaded again, ``YYYY-MM-DD``.
         expect_fewer_rows: accept lists that are empty or less than half of what they were.
     """
 
     usage_start: str | None = None
     start_month: str | None = None
     end_month: str | None = None
+    audit_start: str | None = None
     expect_fewer_rows: bool = False
 
 

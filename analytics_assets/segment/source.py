@@ -1,288 +1,219 @@
-"""Read the API: rows of ``endpoints.py`` become a dlt ``rest_api`` source, its pages readings.
+"""Rows of ``endpoints.py`` become dlt ``rest_api`` resources, whose pages are typed and staged.
 
-Pure dlt, no Dagster. Nothing is loaded here: :func:`read` fills :class:`Reading` objects, and one
-resource that fails costs only itself.
+Each row becomes a raw resource, which walks the pages, and a transformer of the row's name that
+hangs on it: records to typed Arrow tables, then to disk. Lists that hang on another one take their
+slices from its raw resource, so that dlt walks the parent once for both.
 """
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime, timezone
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
-from urllib.parse import parse_qsl, urlsplit
 
 import dlt
 import pyarrow as pa
-import requests
 from dlt.common import jsonpath
 from dlt.extract import DltResource, DltSource
-from dlt.sources.helpers.rest_client.exceptions import IgnoreResponseException
-from dlt.sources.helpers.rest_client.paginators import (
-    BasePaginator,
-    JSONResponseCursorPaginator,
-    SinglePagePaginator,
-)
-from dlt.sources.rest_api import rest_api_source
-from dlt.sources.rest_api.typing import EndpointResource, RESTAPIConfig
+from dlt.sources.helpers.rest_client.client import PageData
+from dlt.sources.rest_api import rest_api_resources
+from dlt.sources.rest_api.typing import ClientConfig, EndpointResource, RESTAPIConfig
 
 from analytics_assets.segment.client import ApiSession
-from analytics_assets.segment.errors import AnalyticsError, ResourceError, TokenRejected
-from analytics_assets.segment.model import Endpoint
-from analytics_assets.segment.reading import Progress, Reading
-from analytics_assets.segment.settings import ApiSettings, Log
+from analytics_assets.segment.errors import AnalyticsError, ResourceError
+from analytics_assets.segment.extraction import Extraction, Routes
+from analytics_assets.segment.model import Endpoint, Parent, Slice
+from analytics_assets.segment.paginator import GuardedPaginator
+from analytics_assets.segment.reading import Reading
+from analytics_assets.segment.records import BadValue
+from analytics_assets.segment.settings import ApiSettings
+from analytics_assets.segment.spans import span
 
-MONTHS_SUFFIX = "_months"
-POLL_SECONDS: Final = 0.002
-"""How long dlt looks away while nothing arrives: its own 10 ms add up to half a second a run."""
-FORBIDDEN: Final = 403
-REFUSALS = frozenset({401, FORBIDDEN})
-UNAVAILABLE = frozenset({401, 403, 404})
+RAW: Final = "_raw"
+SLICES: Final = "_slices"
 
-
-class ReadingSession(ApiSession):
-    """The session that ``rest_api`` sends with: every page passes a :class:`Reading`.
-
-    A reading that fails ends without an exception (dlt's "ignore" response action), so that the
-    other resources of the source are read on.
-    """
-
-    def __init__(self, settings: ApiSettings, log: Log, readings: Sequence[Reading]) -> None:
-        super().__init__(settings, log)
-        self.settings = settings
-        self.log = log
-        self.readings = readings
-        prefix = urlsplit(settings.base_url).path.rstrip("/")
-        self._by_path = {prefix + reading.endpoint.path: reading for reading in readings}
-        self._progress = Progress(readings, log)
-
-    def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        """Answer with a page whose list holds one typed table in place of the records.
-
-        Raises:
-            IgnoreResponseException: the reading has failed; the reason is noted on it.
-        """
-        url = urlsplit(request.url or "")
-        reading = self._by_path[url.path]
-        period = dict(parse_qsl(url.query)).get("period", "")
-        try:
-            reading.begin_request(period)
-            table, cursor = reading.accept(self.fetch(request, **options), period)
-        except AnalyticsError as error:
-            reading.fail(_in_month(error, period))
-            raise IgnoreResponseException from None
-        except Exception as error:  # noqa: BLE001 - a surprise in one resource must not end the rest
-            reading.fail(ResourceError(f"unexpected {type(error).__name__} while reading: {error}"))
-            raise IgnoreResponseException from None
-        self._progress.tick()
-        return _page(reading.endpoint, table, cursor)
-
-
-def read(session: ReadingSession) -> None:
-    """Read all endpoints of ``session`` at the same time; afterwards each is whole or has failed.
-
-    Needs an active dlt pipeline, whose restored state says where incremental endpoints start.
-
-    Raises:
-        TokenRejected: the API refused every one of them.
-    """
-    readings = session.readings
-    endpoints = [reading.endpoint for reading in readings]
-    source = api_source(session.settings, endpoints, session, readings)
-    with aborted_by_signals(session):
-        for _ in source:
-            pass  # the last step of each pipe keeps the tables
-    for reading in readings:
-        reading.finish()
-    _raise_if_refused(session.settings, readings, session.log)
-
-
-@contextmanager
-def aborted_by_signals(session: ApiSession) -> Iterator[None]:
-    """On SIGTERM or SIGINT wake the threads that wait, then let the handler in place do its part.
-
-    Otherwise dlt waits for them before the run can end: for as long as a time-out may last.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def handle(number: int, frame: Any) -> None:
-        session.abort()
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
-        elif handler == signal.SIG_DFL:
-            raise KeyboardInterrupt
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+Raw = Mapping[str, DltResource]
 
 
 def api_source(
+    group: str,
+    readings: Sequence[Reading],
+    session: ApiSession,
+    routes: Routes,
     settings: ApiSettings,
-    endpoints: Sequence[Endpoint],
-    session: requests.Session,
-    readings: Sequence[Reading] = (),
 ) -> DltSource:
-    """Build the ``rest_api`` source of ``endpoints``; ``readings`` keep what it reads."""
-    by_name = {reading.endpoint.name: reading for reading in readings}
-    resources: list[EndpointResource | DltResource] = []
-    for endpoint in endpoints:
-        reading = by_name.get(endpoint.name)
-        if endpoint.monthly:
-            resources.append(_months_resource(endpoint, reading.chain_names if reading else []))
-        resources.append(_resource_config(endpoint, settings))
-    config = cast(
-        RESTAPIConfig,
-        {
-            "client": {
-                "base_url": settings.base_url,
-                "auth": {"type": "bearer", "token": settings.token},
-                "headers": {"Accept": "application/json"},
-                "session": session,
-            },
-            "resources": resources,
-        },
-    )
-    source = rest_api_source(config, name=endpoints[0].group)
-    dlt.config["extract.workers"] = settings.parallel_requests
-    dlt.config["extract.futures_poll_interval"] = POLL_SECONDS
-    for endpoint in endpoints:
-        if not endpoint.monthly:
-            source.resources[endpoint.name].parallelize()
-    for name, reading in by_name.items():
-        source.resources[name].add_step(_keeper(reading))
-    return source
+    """Build the source that reads the resources of a group; iterated, it fills their staging.
+
+    Args:
+        group: name of the group.
+        readings: what to read, and the parents that are read for their sake.
+        session: what requests are sent with.
+        routes: tells which reading a request belongs to.
+        settings: how to reach the API.
+    """
+    client: ClientConfig = {
+        "base_url": settings.base_url,
+        "auth": {"type": "bearer", "token": settings.token},
+        "headers": {"Accept": "application/json"},
+        "session": session,
+    }
+    raw: dict[str, DltResource] = {}
+    for level in (
+        [reading for reading in readings if not reading.endpoint.parent],
+        [reading for reading in readings if reading.endpoint.parent],
+    ):
+        raw |= _raw_resources(client, level, raw, routes, settings)
+    typed = [_typed(reading, raw, routes) for reading in readings if reading.staging]
+    source = dlt.source(lambda: [*raw.values(), *typed], name=group)
+    return source()
 
 
-def _resource_config(endpoint: Endpoint, settings: ApiSettings) -> EndpointResource:
+def _raw_resources(
+    client: ClientConfig, level: Sequence[Reading], raw: Raw, routes: Routes, settings: ApiSettings
+) -> dict[str, DltResource]:
+    """Return the resources that walk the pages, and those that give them their slices."""
+    configs: list[EndpointResource | DltResource] = []
+    for reading in level:
+        if reading.endpoint.slice:
+            configs.append(_slices(reading, raw, settings))
+        configs.append(_config(reading, routes, settings))
+    resources = rest_api_resources(cast(RESTAPIConfig, {"client": client, "resources": configs}))
+    found = {resource.name: resource for resource in resources}
+    for reading in level:
+        found[reading.endpoint.name + RAW].parallelize()
+    return found
+
+
+def _config(reading: Reading, routes: Routes, settings: ApiSettings) -> EndpointResource:
     """Return the ``rest_api`` form of a row of ``endpoints.py``."""
+    endpoint = reading.endpoint
+    config: dict[str, Any] = {
+        "name": endpoint.name + RAW,
+        "selected": False,
+        "endpoint": {
+            "path": endpoint.path,
+            "params": _params(reading.extraction, settings),
+            "data_selector": jsonpath.compile_path(endpoint.selector),
+            "paginator": GuardedPaginator(reading.extraction, routes),
+        },
+    }
+    if parent := endpoint.parent:
+        config["endpoint"]["path"] = endpoint.path.replace(
+            f"{{{parent.param}}}", _of_slice(endpoint, parent)
+        )
+        config["include_from_parent"] = [parent.param]
+    return cast(EndpointResource, config)
+
+
+def _params(extraction: Extraction, settings: ApiSettings) -> dict[str, Any]:
+    endpoint = extraction.endpoint
     params: dict[str, Any] = {}
     if endpoint.paginated:
-        params["pagination.count"] = settings.page_size
-    if endpoint.monthly:
-        params["period"] = f"{{resources.{endpoint.name}{MONTHS_SUFFIX}.period}}"
-    config: dict[str, Any] = {
-        "path": endpoint.path,
-        "params": params,
-        "data_selector": jsonpath.compile_path(endpoint.selector),
-        "paginator": _paginator(endpoint),
-    }
-    if endpoint.cursor:
-        config["incremental"] = {
-            "cursor_path": endpoint.cursor_column,
-            "start_param": "startTime",
-            "lag": settings.overlap_minutes * 60,
-            "convert": _start_time,
-        }
-    return cast(
-        EndpointResource,
-        {
-            "name": endpoint.name,
-            "primary_key": list(endpoint.column_keys),
-            "parallelized": endpoint.monthly,  # months side by side; the others below
-            "endpoint": config,
-        },
+        params["pagination.count"] = min(settings.page_size, endpoint.page_limit or 10**9)
+    if endpoint.slice and not endpoint.parent:
+        params[endpoint.slice.param] = _of_slice(endpoint, endpoint.slice)
+    if extraction.start:
+        params["startTime"] = extraction.start
+    return params
+
+
+def _of_slice(endpoint: Endpoint, way: Slice) -> str:
+    return f"{{resources.{endpoint.name}{SLICES}.{way.param}}}"
+
+
+def _slices(reading: Reading, raw: Raw, settings: ApiSettings) -> DltResource:
+    """Return the resource that feeds a list its slices, one at a time."""
+    extraction, way = reading.extraction, reading.endpoint.slice
+    name = reading.endpoint.name + SLICES
+    if isinstance(way, Parent):
+        at_once = max(1, settings.parallel_requests // 4)
+        slices = _parent_slices(extraction, way, at_once)
+        parent = raw[way.resource + RAW]
+        return dlt.transformer(slices, data_from=parent, name=name)
+    assert way is not None  # noqa: S101 - asked for lists with slices only
+    chains = [[{way.param: chain}] for chain in extraction.chains]
+    return dlt.resource(chains, name=name, selected=False)
+
+
+def _parent_slices(
+    extraction: Extraction, way: Parent, at_once: int
+) -> Callable[[Any], Iterator[Any]]:
+    """Return what makes slices of pages of parents.
+
+    Only so many chains are under way at once, as a list with a limit of its own must not take up
+    all the workers: "nothing yet" is ``None`` to dlt.
+    """
+
+    def slices(page: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
+        for record in page:
+            identifier = record.get(way.field)
+            if not isinstance(identifier, str) or not identifier:
+                text = f"a record of its parent {way.resource} has no {way.field!r}"
+                extraction.fail(ResourceError(text, status=200))
+            while extraction.under_way >= at_once and not extraction.failure:
+                yield None
+            if extraction.failure:
+                return
+            if extraction.expect(str(identifier)):
+                yield [{way.param: identifier}]
+
+    return slices
+
+
+def _typed(reading: Reading, raw: Raw, routes: Routes) -> DltResource:
+    """Return the resource that types and stages what the raw one brings."""
+    endpoint = reading.endpoint
+    resource = cast(
+        DltResource,
+        dlt.transformer(
+            _typing(reading, routes), data_from=raw[endpoint.name + RAW], name=endpoint.name
+        ),
     )
+    return resource.add_map(_staging(reading))
 
 
-def _in_month(error: AnalyticsError, period: str) -> AnalyticsError:
-    """Name the month of usage that could not be read."""
-    if not period or not isinstance(error, ResourceError):
-        return error
-    text = f"month {period[:7]}: {error}"
-    return ResourceError(text, status=error.status, passing=error.passing)
+def _typing(reading: Reading, routes: Routes) -> Callable[[Any], pa.Table | None]:
+    """Return the step that makes a typed table of a page; its metadata names the chain."""
+    extraction, parent = reading.extraction, reading.endpoint.parent
+    included = f"_{reading.endpoint.name}{SLICES}_{parent.param}" if parent else ""
+    rows: dict[str, int] = {}
+
+    def typed(page: PageData[dict[str, Any]]) -> pa.Table | None:
+        if extraction.failure or not page:
+            return None
+        _, chain = routes.find(page.response.request.url or "")
+        if parent:
+            for record in page:
+                record[parent.param] = record.pop(included)
+        try:
+            with span("type"):
+                table = reading.typer.table(page, rows.get(chain, 0))
+        except BadValue as error:
+            extraction.fail(ResourceError(str(error), status=200), chain)
+            return None
+        except Exception as error:  # noqa: BLE001 - a surprise in one resource must not end the rest
+            extraction.fail(_surprise(error), chain)
+            return None
+        rows[chain] = rows.get(chain, 0) + len(page)
+        return table.replace_schema_metadata({"chain": chain})
+
+    return typed
 
 
-def _months_resource(endpoint: Endpoint, periods: Sequence[str]) -> DltResource:
-    """The parent that feeds ``period`` to a usage resource; it is not materialized."""
-    return dlt.resource(
-        [[{"period": period} for period in periods]],
-        name=endpoint.name + MONTHS_SUFFIX,
-        selected=False,
-    )
+def _staging(reading: Reading) -> Callable[[pa.Table], None]:
+    """Return the step that keeps a typed page on disk."""
 
-
-def _paginator(endpoint: Endpoint) -> BasePaginator:
-    if not endpoint.paginated:
-        return SinglePagePaginator()
-    return JSONResponseCursorPaginator(
-        cursor_path="data.pagination.next", cursor_param="pagination.cursor"
-    )
-
-
-def _start_time(moment: datetime | None) -> str | None:
-    """Write the start of the window as the API does; without one the API gives all it has."""
-    if moment is None:
-        return None
-    start = min(moment, datetime.now(timezone.utc)).astimezone(timezone.utc)
-    return start.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _keeper(reading: Reading) -> Any:
-    def keep(tables: Any) -> None:
-        tables = tables if isinstance(tables, list) else [tables]
-        if reading.failure or not tables:
+    def stage(table: pa.Table) -> None:
+        if reading.staging is None or reading.failure:
             return
+        chain = table.schema.metadata[b"chain"].decode()
         try:
-            if reading.endpoint.monthly:
-                tables = [pa.concat_tables(tables, promote_options="default")]
-            reading.keep(tables)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OSError) as error:
-            reading.fail(ResourceError(f"its rows could not be kept: {error}"))
+            with span("stage"):
+                reading.staging.add(chain, table)
+        except (pa.ArrowException, OSError) as error:
+            reading.extraction.fail(ResourceError(f"its rows could not be kept: {error}"))
 
-    return keep
-
-
-def _page(endpoint: Endpoint, table: pa.Table, cursor: str | None) -> requests.Response:
-    """Wrap a typed table as the answer that ``rest_api`` takes apart again."""
-    wrapper, _, name = endpoint.selector.rpartition(".")
-    body = {wrapper: {name: [table], "pagination": {"next": cursor}}}
-    response = requests.Response()
-    response.status_code = requests.codes.ok
-    response.json = lambda **_: body  # type: ignore[method-assign]
-    return response
+    return stage
 
 
-def _raise_if_refused(settings: ApiSettings, readings: Sequence[Reading], log: Log) -> None:
-    """Tell a token that is not accepted from one that merely lacks some permission."""
-    statuses = [int(getattr(reading.failure, "status", None) or 0) for reading in readings]
-    if not readings or not all(status in REFUSALS for status in statuses):
-        return
-    if all(reading.endpoint.feature for reading in readings) and (
-        FORBIDDEN in statuses or _token_works(settings, log)
-    ):
-        return
-    raise TokenRejected(
-        f"The API at {urlsplit(settings.base_url).netloc} does not accept the token: it refused all"
-        f" {len(readings)} resources asked for (HTTP {', '.join(map(str, sorted(set(statuses))))})."
-        " Check ANALYTICS_API_TOKEN, and ANALYTICS_API_BASE_URL if the workspace is in the EU."
-    )
-
-
-def _token_works(settings: ApiSettings, log: Log) -> bool:
-    """Ask for the workspace itself, which every token may see (WorkspacesApi.md)."""
-    request = requests.Request(
-        "GET", f"{settings.base_url}/", headers={"Authorization": f"Bearer {settings.token}"}
-    )
-    with ApiSession(settings, log) as session:
-        try:
-            session.fetch(session.prepare_request(request))
-        except ResourceError:
-            return False
-    return True
-
-
-def not_available(reading: Reading) -> bool:
-    """Tell whether a reading failed because the workspace or token lacks a product feature."""
-    status = getattr(reading.failure, "status", None)
-    return bool(reading.endpoint.feature) and status in UNAVAILABLE
+def _surprise(error: Exception) -> AnalyticsError:
+    return ResourceError(f"unexpected {type(error).__name__} while reading: {error}")

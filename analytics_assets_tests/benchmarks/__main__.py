@@ -62,35 +62,55 @@ def measure(way: str, sandbox: Sandbox, names: str, postgres: str = "") -> Cost:
 
     ``postgres`` is the address of a server, for the way of that name.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        database = Path(folder) / "benchmark.duckdb"
-        (Path(folder) / "tmp").mkdir()
-        env = {
-            **clean_environment(Path(folder)),
-            "ANALYTICS_API_BASE_URL": sandbox.url,
-            "ANALYTICS_API_TOKEN": sandbox.token,
-            "ANALYTICS_DUCKDB_PATH": str(database),
-            "DAGSTER_HOME": folder,
-            **(postgres_variables(postgres) if way == "postgres" else {}),
-        }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        env = project_environment(folder, sandbox)
+        if way == "postgres":
+            env.update(postgres_variables(postgres))
+        database = Path(env["ANALYTICS_DUCKDB_PATH"])
         sandbox.clear()
-        start = perf_counter()
-        with (Path(folder) / "output.txt").open("w+") as output:
-            child = subprocess.Popen(
-                _command(way, database, names), env=env, cwd=folder, stdout=output, stderr=output
-            )
-            _, status, usage = os.wait4(child.pid, 0)
-            wall = perf_counter() - start
-            output.seek(0)
-            text = output.read()
-        if status != 0:
-            raise SystemExit(f"{way} failed:\n{text[-3000:]}")
+        ended = run_process(_command(way, database, names), env, folder)
         of_project = way in ("project", "postgres")
-        inner = _run_seconds(folder) if of_project else float(text.split()[-1])
+        inner = _run_seconds(name) if of_project else float(ended.output.split()[-1])
         tables, columns = _made_on_postgres(env) if way == "postgres" else _made(database)
-        cpu = usage.ru_utime + usage.ru_stime
-        memory = usage.ru_maxrss / 1024
-        return Cost(wall, inner, cpu, memory, len(sandbox.requests), tables, columns)
+        requests = len(sandbox.requests)
+        return Cost(ended.wall, inner, ended.cpu, ended.memory, requests, tables, columns)
+
+
+def project_environment(folder: Path, sandbox: Sandbox) -> dict[str, str]:
+    """Return the environment of a process that loads from ``sandbox`` into a new database."""
+    (folder / "tmp").mkdir()
+    return {
+        **clean_environment(folder),
+        "ANALYTICS_API_BASE_URL": sandbox.url,
+        "ANALYTICS_API_TOKEN": sandbox.token,
+        "ANALYTICS_DUCKDB_PATH": str(folder / "benchmark.duckdb"),
+        "DAGSTER_HOME": str(folder),
+    }
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that ended well: seconds, seconds of CPU, MB at the peak, and what it printed."""
+
+    wall: float
+    cpu: float
+    memory: float
+    output: str
+
+
+def run_process(command: Sequence[str], env: Mapping[str, str], folder: Path) -> Ended:
+    """Run a command to its end; a failure ends the benchmark and shows the output."""
+    start = perf_counter()
+    with (folder / "output.txt").open("w+") as output:
+        child = subprocess.Popen(command, env=env, cwd=folder, stdout=output, stderr=output)
+        _, status, usage = os.wait4(child.pid, 0)
+        wall = perf_counter() - start
+        output.seek(0)
+        text = output.read()
+    if status != 0:
+        raise SystemExit(f"{' '.join(command)} failed:\n{text[-3000:]}")
+    return Ended(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, text)
 
 
 def _command(way: str, database: Path, names: str) -> list[str]:

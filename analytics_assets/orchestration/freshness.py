@@ -1,0 +1,66 @@
+"""Freshness: how old an asset may become, which follows from the schedule of its group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
+from typing import Final, cast
+
+from dagster import (
+    AssetsDefinition,
+    AssetSpec,
+    FreshnessPolicy,
+    TimeWindowPartitionsDefinition,
+    apply_freshness_policy,
+    map_asset_specs,
+)
+
+from analytics_assets.orchestration.schedules import cron_of
+from analytics_assets.segment.endpoints import GROUPS
+from analytics_assets.segment.model import Group
+
+GRACE: Final = timedelta(hours=1)
+"""A run may wait in the queue, for the database, and for its retries."""
+START: Final = datetime(2024, 1, 1, tzinfo=timezone.utc)
+A_WEEK: Final = timedelta(days=7)
+LOOKS: Final = (9, 30, 440, 22_000)
+"""Days to look at, as many as a schedule needs: the 29th of February needs the last."""
+FEW_TICKS: Final = 12
+
+
+def with_freshness(assets: Iterable[AssetsDefinition]) -> Sequence[AssetsDefinition]:
+    """Give every asset the freshness policy of its group."""
+    policies = {group: freshness_policy(cron_of(group)) for group in GROUPS}
+
+    def with_policy(spec: AssetSpec) -> AssetSpec:
+        group = cast(Group, spec.group_name)
+        return cast(AssetSpec, apply_freshness_policy(spec, policies[group]))
+
+    return map_asset_specs(with_policy, assets)
+
+
+def freshness_policy(cron: str) -> FreshnessPolicy:
+    """Return the policy that goes with a schedule: warn if a run is missing, fail if two are."""
+    gap = longest_gap(cron)
+    return FreshnessPolicy.time_window(fail_window=2 * gap + GRACE, warn_window=gap + GRACE)
+
+
+def longest_gap(cron: str) -> timedelta:
+    """Return the longest time between two ticks, as over a weekend of a schedule for weekdays."""
+    found: list[datetime] = []
+    for days in LOOKS:
+        found = ticks(cron, days)
+        # a week shows every gap of a schedule by hour and weekday; a rarer one ticks more often
+        if len(found) > FEW_TICKS and found[-1] - START > A_WEEK:
+            break
+    return max(after - before for before, after in pairwise(found))
+
+
+def ticks(cron: str, days: int) -> list[datetime]:
+    """Return the ticks of a cron string, in UTC, over ``days`` days from ``START``."""
+    windows = TimeWindowPartitionsDefinition(
+        START, "%Y-%m-%dT%H:%M", cron_schedule=cron, timezone="UTC"
+    )
+    keys = windows.get_partition_keys(current_time=START + timedelta(days=days))
+    return [datetime.fromisoformat(key).replace(tzinfo=timezone.utc) for key in keys]

@@ -1,0 +1,190 @@
+"""What the operation does: load what is selected, report each asset, fail last if any failed.
+
+What only a run needs is imported by the run, so that definitions load fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    AssetCheckResult,
+    AssetExecutionContext,
+    AssetKey,
+    DagsterInstance,
+    MaterializeResult,
+)
+
+from analytics_assets.orchestration import charts
+from analytics_assets.orchestration.check_results import check_results, figures_metadata
+from analytics_assets.orchestration.failures import failure_of, step_failure
+from analytics_assets.orchestration.metadata import run_metadata
+from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
+from analytics_assets.segment.endpoints import BY_NAME, GROUPS
+from analytics_assets.segment.errors import AnalyticsError
+from analytics_assets.segment.settings import LoadOptions
+from analytics_assets.segment.spans import span
+from analytics_assets.warehouse.checks.examination import Past
+from analytics_assets.warehouse.checks.findings import Findings
+from analytics_assets.warehouse.settings import WarehouseSettings
+
+if TYPE_CHECKING:
+    from dlt.pipeline.pipeline import Pipeline
+
+    from analytics_assets.warehouse.outcome import Outcome
+
+
+def materialize(
+    context: AssetExecutionContext,
+    options: LoadOptions,
+    api: AnalyticsApi,
+    warehouse: Warehouse,
+) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+    """Load and check what is selected; report each asset, then fail if any failed."""
+    with span("import"):
+        from analytics_assets.warehouse.load import load_groups
+        from analytics_assets.warehouse.outcome import LoadRequest
+
+    selected = {key.to_user_string() for key in context.selected_asset_keys}
+    names = tuple(name for name in BY_NAME if name in selected)
+    outcomes: list[Outcome] = []
+    try:
+        run = _Run(context, names, options, warehouse.settings())
+        if any(BY_NAME[name].monthly for name in names):
+            charts.import_ahead()  # while the API is waited for
+        request = LoadRequest(names, api.settings(), run.warehouse, options) if names else None
+        for group in load_groups(request, run.look, context.log) if request else ():
+            outcomes += group
+            yield from run.results(group, warehouse)
+        yield from run.check_alone()
+    except AnalyticsError as error:
+        raise failure_of(error) from None
+    _raise_failures(outcomes)
+
+
+def _selected_checks(context: AssetExecutionContext) -> Mapping[str, list[str]]:
+    """Return the names of the selected checks, by asset."""
+    checks: dict[str, list[str]] = {}
+    for key in sorted(context.selected_asset_check_keys):
+        checks.setdefault(key.asset_key.to_user_string(), []).append(key.name)
+    return checks
+
+
+class _Run:
+    """What the checks of a run need to know, and what they found.
+
+    Args:
+        context: of the op.
+        names: selected assets.
+        options: what may differ from run to run.
+        warehouse: where the tables are.
+    """
+
+    def __init__(
+        self,
+        context: AssetExecutionContext,
+        names: Sequence[str],
+        options: LoadOptions,
+        warehouse: WarehouseSettings,
+    ) -> None:
+        self.warehouse = warehouse
+        self._context = context
+        self._names = names
+        self._checks = _selected_checks(context)
+        self._options = options
+        self._findings = Findings()
+
+    def look(self, pipeline: Pipeline, outcomes: Sequence[Outcome]) -> None:
+        """Check what has been loaded of a group."""
+        from analytics_assets.warehouse.checks.run import look
+
+        loaded = [outcome.endpoint.name for outcome in outcomes if outcome.loaded]
+        due = {name: checks for name, checks in self._checks.items() if name in loaded}
+        log = self._context.log
+        self._findings = Findings()
+        try:
+            self._findings = look(pipeline, self.warehouse, loaded, due, self._past, log)
+        except Exception as error:  # noqa: BLE001 - the rows are loaded: their assets must not fail
+            log.warning(f"The checks could not be run: {type(error).__name__}: {error}")
+
+    def results(
+        self, outcomes: Sequence[Outcome], warehouse: Warehouse
+    ) -> Iterator[MaterializeResult[Any]]:
+        """Report what has been loaded of a group, and warn of what has not."""
+        log = self._context.log
+        for outcome in outcomes:
+            name = outcome.endpoint.name
+            if outcome.loaded:
+                yield MaterializeResult(
+                    asset_key=name,
+                    metadata={
+                        **figures_metadata(name, self._findings.figures.get(name), log),
+                        **run_metadata(outcome, warehouse),
+                    },
+                    check_results=check_results(self._findings.results.get(name, [])),
+                )
+            elif not outcome.available:
+                log.warning(unavailable_text(outcome))
+            for warning in outcome.warnings:
+                log.warning(f"{name}: {warning}")
+
+    def check_alone(self) -> Iterator[AssetCheckResult]:
+        """Run the checks that are selected without their assets, on the tables as they are."""
+        from analytics_assets.warehouse.checks.run import evaluate_alone
+
+        log = self._context.log
+        alone = {name: names for name, names in self._checks.items() if name not in self._names}
+        for group in GROUPS:
+            checks = {name: n for name, n in alone.items() if BY_NAME[name].group == group}
+            if checks:
+                found = evaluate_alone(group, checks, self._past, self.warehouse, log)
+                yield from check_results(found)
+
+    def _past(self, name: str) -> Past:
+        return past(self._context.instance, name, fewer_expected=self._options.expect_fewer_rows)
+
+
+def past(instance: DagsterInstance, name: str, *, fewer_expected: bool = False) -> Past:
+    """Return what the latest materialization of an asset recorded."""
+    event = instance.get_latest_materialization_event(AssetKey(name))
+    if event is None or event.asset_materialization is None:
+        return Past(fewer_expected=fewer_expected)
+    values: dict[str, Any] = {
+        key: value.value for key, value in event.asset_materialization.metadata.items()
+    }
+    rows, empty = values.get("dagster/row_count"), values.get("empty_columns")
+    return Past(
+        live_rows=None if rows is None else rows - values.get("deleted_rows", 0),
+        empty_columns=None if empty is None else frozenset(empty),
+        fewer_expected=fewer_expected,
+    )
+
+
+def failure_text(outcome: Outcome) -> str:
+    """Name the asset, the request and what happened, in one line."""
+    endpoint = outcome.endpoint
+    return f"{endpoint.name} (GET {endpoint.path}): {outcome.failure}"
+
+
+def unavailable_text(outcome: Outcome) -> str:
+    """Say that the workspace or token lacks a product feature."""
+    endpoint = outcome.endpoint
+    status = getattr(outcome.failure, "status", None)
+    return (
+        f"{endpoint.name} is not available to this workspace or token: GET {endpoint.path} answered"
+        f" HTTP {status}. It needs {endpoint.feature}. The table stays as it was."
+    )
+
+
+def _raise_failures(outcomes: Sequence[Outcome]) -> None:
+    failed = [o for o in outcomes if o.failure is not None and o.available]
+    if not failed:
+        return
+    text = "\n".join(failure_text(outcome) for outcome in failed)
+    loaded = sum(outcome.loaded for outcome in outcomes)
+    passing = any(getattr(outcome.failure, "passing", False) for outcome in failed)
+    raise step_failure(
+        f"{len(failed)} of {len(outcomes)} assets failed, {loaded} loaded.\n{text}",
+        allow_retries=passing,
+    )

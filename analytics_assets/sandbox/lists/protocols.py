@@ -1,0 +1,187 @@
+"""What events may look like: tracking plans and their rules."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from analytics_assets.sandbox.company import BASE62, Company, Ids, Record, chance
+from analytics_assets.sandbox.resources import Choice, Parent, Resource
+
+_AREAS = ("Storefront", "Checkout", "Companion App", "Help Centre", "Billing", "Back Office")
+_TOPICS = ("Core Events", "Marketing Events", "Server Events", "Experiments", "Identity")
+_PLAN_TYPES = (
+    "LIVE", "LIVE", "ENGAGE", "LIVE", "PROPERTY_LIBRARY", "LIVE", "RULE_LIBRARY", "LIVE", "LIVE",
+    "TEMPLATE",
+)  # fmt: skip
+_START = datetime(2023, 1, 9)
+_THINGS = (
+    "Product", "Order", "Cart", "Checkout Step", "Coupon", "Payment", "Refund", "Shipment",
+    "Review", "Search", "Banner", "Newsletter", "Account", "Subscription", "Invoice", "Ticket",
+    "Survey", "Wishlist", "Store", "Gift Card",
+)  # fmt: skip
+_ACTIONS = (
+    "Viewed", "Started", "Completed", "Updated", "Removed", "Clicked", "Shared", "Failed",
+    "Requested", "Cancelled",
+)  # fmt: skip
+_OTHER_RULES: tuple[tuple[str, str | None, int], ...] = (
+    ("COMMON", None, 1), ("IDENTIFY", None, 1), ("IDENTIFY", None, 2), ("GROUP", "", 1),
+    ("PAGE", "Checkout", 1), ("SCREEN", None, 1),
+)  # fmt: skip
+_PROPERTIES: dict[str, Record] = {
+    "order_id": {"type": "string", "description": "Identifier of the order in the shop"},
+    "product_id": {"type": ["string", "integer"]},
+    "email": {"type": "string", "format": "email"},
+    "revenue": {"type": "number", "minimum": 0, "description": "In the currency of the order"},
+    "currency": {"type": "string", "pattern": "^[A-Z]{3}$"},
+    "quantity": {"type": "integer", "minimum": 1, "maximum": 999},
+    "coupon": {"type": ["string", "null"]},
+    "is_gift": {"type": "boolean", "default": False},
+    "channel": {"type": "string", "enum": ["web", "ios", "android", "store"]},
+    "placed_at": {"type": "string", "format": "date-time"},
+    "products": {
+        "type": "array",
+        "items": {
+            "type": "object",
+            "properties": {"sku": {"type": "string"}, "price": {"type": "number"}},
+            "required": ["sku"],
+        },
+    },
+    "$referrer": {"type": "string", "format": "uri"},
+    "password": {"not": {}, "description": "Must never be sent"},
+    "apiKey": {"type": "string", "maxLength": 0},
+}
+_TOKEN: Record = {
+    "type": "string",
+    "description": "One-time token of the payment form",
+    "pattern": "^tok_[A-Za-z0-9]{24}$",
+}
+
+
+def _stamp(number: int, later: int = 0) -> str:
+    """Give the time of something, or that of its first or second change.
+
+    Worked out without a random generator, which costs more than all the rest of a rule.
+    """
+    minutes = number * 104_729 % 500_000 + later * (1 + number * 7_919 % 250_000)
+    moment = _START + timedelta(minutes=minutes, milliseconds=number * 911 % 60_000)
+    return f"{moment.isoformat(timespec='milliseconds')}Z"
+
+
+def _tracking_plans_head(company: Company, index: int) -> Record:
+    name = f"{_AREAS[index % len(_AREAS)]} {_TOPICS[index // len(_AREAS) % len(_TOPICS)]}"
+    generation = index // (len(_AREAS) * len(_TOPICS))
+    number = company.seed + index
+    identifier = company.id_at("tracking_plans", index)
+    return {
+        "id": identifier,
+        "name": f"{name} {generation + 1}" if generation else name,
+        "resourceSchemaId": f"rs_{identifier[:2:-1]}",
+        "slug": "",
+        "type": _PLAN_TYPES[index % len(_PLAN_TYPES)],
+        "updatedAt": _stamp(number, 1),
+        "createdAt": _stamp(number),
+    }
+
+
+def _tracking_plans_tail(_company: Company, index: int) -> Record:
+    if index % 5 == 0:
+        return {}
+    return {"description": "" if index % 3 else "What the team agreed to send from here."}
+
+
+def _rules_of(company: Company, plan: int) -> int:
+    usual = company.rng("tracking_plan_sizes", plan).randrange(10, 61)
+    return company.counts.get("tracking_plan_rules", usual)
+
+
+def _event_name(number: int) -> str:
+    thing = _THINGS[number % len(_THINGS)]
+    action = _ACTIONS[(number // len(_THINGS) + number) % len(_ACTIONS)]
+    generation = number // (len(_THINGS) * len(_ACTIONS))
+    return f"{thing} {action} {generation + 1}" if generation else f"{thing} {action}"
+
+
+def _rule_of(plan: int, index: int) -> tuple[str, str | None, int, bool]:
+    """Give type, key and version of a rule, and whether there is a later version."""
+    if index < len(_OTHER_RULES):
+        kind, key, version = _OTHER_RULES[index]
+        return kind, key, version, index == 1
+    block, place = divmod(index - len(_OTHER_RULES), 7)  # five events, the last in three versions
+    event = plan * 11 + block * 5 + min(place, 4)
+    return "TRACK", _event_name(event), max(place - 3, 1), place in (4, 5)
+
+
+def _tracking_plan_rules_head(company: Company, plan: int, index: int) -> Record:
+    kind, key, version, outdated = _rule_of(plan, index)
+    head: Record = {"type": kind, "version": version}
+    if key is not None:
+        head["key"] = key
+    number = company.seed + plan * 97 + index
+    head["createdAt"] = _stamp(number)
+    if index % 7:
+        head["updatedAt"] = _stamp(number, 1)
+    if outdated:
+        head["deprecatedAt"] = _stamp(number, 2)
+    return head
+
+
+def _tracking_plan_rules_tail(company: Company, variant: int) -> Record:
+    if (variant + 1) % 41 == 0:
+        return {"jsonSchema": None}
+    rng = company.rng("json_schemas", variant)
+    names = rng.sample(tuple(_PROPERTIES), rng.randrange(2, 9))
+    properties = {name: _PROPERTIES[name] for name in names}
+    if variant % 4 == 0:
+        properties["token"] = _TOKEN
+    traits: Record = {"type": "object"}
+    if chance(rng, 0.3):
+        traits["properties"] = {"plan": {"type": "string"}, "seats": {"type": "integer"}}
+    return {
+        "jsonSchema": {
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "type": "object",
+            "properties": {
+                "context": {"type": "object"},
+                "traits": traits,
+                "properties": {
+                    "type": "object",
+                    "properties": properties,
+                    "required": names[:2],
+                    "additionalProperties": chance(rng, 0.5),
+                },
+            },
+        }
+    }
+
+
+ROWS = (
+    Resource(
+        "tracking_plans",
+        "/tracking-plans",
+        "trackingPlans",
+        size=30,
+        ids=Ids(BASE62, 27, prefix="tp_"),
+        head=_tracking_plans_head,
+        tail=_tracking_plans_tail,
+        choice=Choice(
+            "type",
+            ("ENGAGE", "LIVE", "PROPERTY_LIBRARY", "RULE_LIBRARY", "TEMPLATE"),
+            required=False,
+        ),
+        total=False,
+        last_next="missing",
+    ),
+    Resource(
+        "tracking_plan_rules",
+        "/tracking-plans/{trackingPlanId}/rules",
+        "rules",
+        key=("type", "key", "version"),
+        parent=Parent("tracking_plans", "trackingPlanId", _rules_of),
+        head=_tracking_plan_rules_head,
+        tail=_tracking_plan_rules_tail,
+        variants=600,
+        total=False,
+        last_next="missing",
+        rate_limit=200,
+    ),
+)

@@ -1,0 +1,227 @@
+"""The extraction of one resource: which chains of pages it takes, and how far each has come.
+
+One that fails costs only itself, and what hangs on it: nothing here ends the reading of others.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+import requests
+
+from analytics_assets.segment.errors import AnalyticsError, ResourceError
+from analytics_assets.segment.model import Endpoint, Months, Parent, Values
+from analytics_assets.segment.pages import Chain, check_progress, next_cursor, shortages, unpack
+
+NOT_FOUND: Final = 404
+UNAVAILABLE: Final = frozenset({401, 403, NOT_FOUND})
+
+
+class Extraction:
+    """What is known of the reading of one resource.
+
+    Args:
+        endpoint: what is read.
+        chains: names of its chains: months or values; of a list with a parent they are found
+            while the parent is read.
+        parent: the extraction that finds them.
+        start: value of ``startTime``, for a list that follows a cursor.
+
+    The threads that fetch and the one that types share it: a lock guards what they change.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        chains: Iterable[str] = ("",),
+        *,
+        parent: Extraction | None = None,
+        start: str | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.parent = parent
+        self.start = start
+        self.failure: AnalyticsError | None = None
+        self.available = True
+        self.warnings: list[str] = []
+        self.requests = 0
+        self.waited = 0.0
+        self.seconds = 0.0
+        self.chains: dict[str, Chain] = {} if parent else {name: Chain() for name in chains}
+        self._lock = threading.Lock()
+        self._begun: float | None = None
+
+    @property
+    def pages(self) -> int:
+        """Pages received."""
+        return sum(chain.pages for chain in self.chains.values())
+
+    @property
+    def rows(self) -> int:
+        """Records received; one that came twice counts twice."""
+        return sum(chain.rows for chain in self.chains.values())
+
+    @property
+    def under_way(self) -> int:
+        """Chains that have neither come to their end nor been found missing."""
+        return sum(not (chain.done or chain.missing) for chain in self.chains.values())
+
+    def fail(self, error: AnalyticsError, chain: str = "") -> None:
+        """Note why the reading ended; the first reason stays."""
+        with self._lock:
+            self.failure = self.failure or _in_chain(self.endpoint, error, chain)
+
+    def expect(self, chain: str) -> bool:
+        """Add a chain, found while the parent is read; tell whether it is new."""
+        with self._lock:
+            if chain in self.chains or self.failure:
+                return False
+            self.chains[chain] = Chain()
+            return True
+
+    def begin_request(self, chain: str) -> None:
+        """Count a request.
+
+        Raises:
+            ResourceError: the reading has failed already, so nothing more is asked for.
+        """
+        with self._lock:
+            if self.failure:
+                raise self.failure
+            if chain not in self.chains:
+                raise ResourceError(f"a request for {chain!r} that nobody asked for")
+            self._begun = self._begun or time.monotonic()
+            self.requests += 1
+
+    def end_request(self, chain: str, error: AnalyticsError) -> None:
+        """Note that a request failed, and with it the reading.
+
+        The path of a parent that is gone by now is no failure yet: see :meth:`missing`.
+        """
+        status = getattr(error, "status", None)
+        if self.endpoint.parent and status == NOT_FOUND and isinstance(error, ResourceError):
+            with self._lock:
+                self.chains[chain].missing = error
+        else:
+            self.fail(error, chain)
+
+    def note_answer(self, waited: float) -> None:
+        """Note that an answer has come, and how long the rate limit held its request back."""
+        with self._lock:
+            self.waited += waited
+            self.seconds = time.monotonic() - (self._begun or time.monotonic())
+
+    def accept(self, chain: str, body: Any, page_size: int) -> str | None:
+        """Check a page and note it; return the cursor of the next one.
+
+        Raises:
+            ResourceError: the page cannot be trusted; the text says why.
+        """
+        records, pagination = unpack(self.endpoint, body)
+        with self._lock:
+            walk = self.chains[chain]
+            cursor = next_cursor(self.endpoint, walk, records, pagination, page_size)
+            check_progress(self.endpoint, walk, records)
+            walk.rows += len(records)
+            walk.pages += 1
+            walk.done = cursor is None
+        return cursor
+
+    @property
+    def missing(self) -> Mapping[str, ResourceError]:
+        """The chains whose path was not found, and the answer; their parents may be gone."""
+        return {name: walk.missing for name, walk in self.chains.items() if walk.missing}
+
+    def close_missing(self, standing: Iterable[str]) -> None:
+        """Take chains whose path was not found for empty, unless their parent still stands.
+
+        Args:
+            standing: identifiers that a second look at the list of parents brought.
+        """
+        still = self.missing.keys() & set(standing)
+        for name in self.missing.keys() - still:
+            self.chains[name].done = True
+        for name in sorted(still):
+            self.fail(self.missing[name], name)
+
+    def finish(self) -> None:
+        """Once nothing more is under way: a reading that did not reach its end has failed."""
+        if self.failure is None and self.parent and self.parent.failure:
+            self.fail(_because_of_parent(self.parent))
+        if self.failure is None and not all(chain.done for chain in self.chains.values()):
+            self.fail(ResourceError("the list was not read to its end", passing=True))
+        if self.failure is None:
+            self.warnings += shortages(self.chains)
+
+
+def _because_of_parent(parent: Extraction) -> ResourceError:
+    return ResourceError(
+        f"its parent list {parent.endpoint.name} was not read whole ({parent.failure})",
+        status=getattr(parent.failure, "status", None),
+        passing=getattr(parent.failure, "passing", False),
+    )
+
+
+def _in_chain(endpoint: Endpoint, error: AnalyticsError, chain: str) -> AnalyticsError:
+    """Name the slice that could not be read: a month, a value, a parent."""
+    if not chain or not isinstance(error, ResourceError):
+        return error
+    text = f"{chain_label(endpoint, chain)}: {error}"
+    return ResourceError(text, status=error.status, passing=error.passing)
+
+
+def chain_label(endpoint: Endpoint, chain: str) -> str:
+    """Say which part of a list a chain of pages reads."""
+    if isinstance(endpoint.slice, Months):
+        return f"month {chain[:7]}"
+    if isinstance(endpoint.slice, (Values, Parent)):
+        return f"{endpoint.slice.param} {chain}"
+    return chain
+
+
+class Routes:
+    """Finds the extraction and the chain that a request belongs to, by its address.
+
+    Args:
+        base_url: what stands before the paths of ``endpoints.py``.
+        extractions: those under way.
+    """
+
+    def __init__(self, base_url: str, extractions: Sequence[Extraction]) -> None:
+        prefix = urlsplit(base_url).path.rstrip("/")
+        self._routes = [(_pattern(prefix, e.endpoint.path), e) for e in extractions]
+
+    def find(self, url: str) -> tuple[Extraction, str]:
+        """Return the extraction and the name of the chain.
+
+        Raises:
+            LookupError: no row of ``endpoints.py`` has such a path.
+        """
+        parts = urlsplit(url)
+        for pattern, extraction in self._routes:
+            if found := pattern.fullmatch(parts.path):
+                return extraction, _chain_name(extraction.endpoint, found, parts)
+        raise LookupError(f"{parts.path} is the path of no resource")
+
+
+def _pattern(prefix: str, path: str) -> re.Pattern[str]:
+    pieces = re.split(r"\{\w+\}", path)
+    return re.compile(re.escape(prefix) + "([^/]+)".join(map(re.escape, pieces)))
+
+
+def _chain_name(endpoint: Endpoint, found: re.Match[str], url: SplitResult) -> str:
+    if endpoint.parent:
+        return unquote(found.group(1))
+    if isinstance(endpoint.slice, (Months, Values)):
+        return dict(parse_qsl(url.query)).get(endpoint.slice.param, "")
+    return ""
+
+
+def page_size_of(request: requests.PreparedRequest) -> int:
+    """Return how many records a request asks for; 0 if it does not say."""
+    return int(dict(parse_qsl(urlsplit(request.url or "").query)).get("pagination.count", "0"))

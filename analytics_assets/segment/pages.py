@@ -1,0 +1,170 @@
+"""What a page must be like before its rows are believed, and where the next one is.
+
+Without these guards a list ends early without a word, or never: dlt takes a missing list for an
+empty one and follows any cursor.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.model import Endpoint
+
+SAME_PAGE_LIMIT: Final = 3
+"""So many pages with the same keys in one chain mean that the cursor leads nowhere."""
+EMPTY_PAGE_LIMIT: Final = 3
+"""So many empty pages in a row that still promise more mean the same."""
+MOVES_PER_PAGE: Final = 5
+"""Rows that may be missed per page while a list changes under the reader's feet."""
+
+
+@dataclass
+class Chain:
+    """One walk over the pages of a list.
+
+    Attributes:
+        rows: records received.
+        pages: pages received.
+        empty_pages: empty pages in a row.
+        total: ``totalEntries`` of the newest page that had it.
+        done: whether the walk has come to its end.
+        missing: the error of a path that is not there (HTTP 404), ``None`` if it is.
+        cursors: cursors followed.
+        page_marks: how often each page's keys have come.
+    """
+
+    rows: int = 0
+    pages: int = 0
+    empty_pages: int = 0
+    total: int | None = None
+    done: bool = False
+    missing: ResourceError | None = None
+    cursors: set[str] = field(default_factory=set)
+    page_marks: Counter[int] = field(default_factory=Counter)
+
+
+def unpack(endpoint: Endpoint, body: Any) -> tuple[list[Any], Mapping[str, Any] | None]:
+    """Take the records and ``data.pagination`` out of an answer.
+
+    Raises:
+        ResourceError: the answer has not the documented shape.
+    """
+    wrapper, _, name = endpoint.selector.rpartition(".")
+    data = body.get(wrapper) if isinstance(body, dict) else None
+    if not isinstance(data, dict):
+        raise ResourceError(f"the answer has no {wrapper!r} object", status=200)
+    if name not in data:
+        raise ResourceError(
+            f"the answer has no list {endpoint.selector!r}; the API has changed, or the path is"
+            " wrong",
+            status=200,
+        )
+    records = data[name]
+    if endpoint.single:
+        records = [records]
+    if not isinstance(records, list):
+        raise ResourceError(f"{endpoint.selector!r} is not a list", status=200)
+    _check_kinds(endpoint, records)
+    pagination = data.get("pagination")
+    if pagination is not None and not isinstance(pagination, dict):
+        raise ResourceError("'data.pagination' is not an object", status=200)
+    return records, pagination
+
+
+def _check_kinds(endpoint: Endpoint, records: Sequence[Any]) -> None:
+    kind = str if endpoint.strings else dict
+    if all(isinstance(record, kind) for record in records):
+        return
+    number, odd = next((n, r) for n, r in enumerate(records) if not isinstance(r, kind))
+    wanted = "text" if endpoint.strings else "an object"
+    raise ResourceError(f"row {number} of a page is {json_kind(odd)}, not {wanted}", status=200)
+
+
+def json_kind(value: Any) -> str:
+    """Name the kind of a JSON value."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def next_cursor(
+    endpoint: Endpoint,
+    chain: Chain,
+    records: Sequence[Any],
+    pagination: Mapping[str, Any] | None,
+    page_size: int,
+) -> str | None:
+    """Return the cursor of the next page, ``None`` at the end of the chain.
+
+    Raises:
+        ResourceError: following the pages would lose rows or never end.
+    """
+    if not endpoint.paginated:
+        return None
+    if pagination is None:
+        if page_size and len(records) >= page_size:
+            raise ResourceError(
+                f"a full page of {len(records)} rows came without 'data.pagination', so there may"
+                " be more that cannot be asked for",
+                status=200,
+            )
+        return None
+    total = pagination.get("totalEntries")
+    if isinstance(total, int) and not isinstance(total, bool):
+        chain.total = total
+    cursor = pagination.get("next")
+    if cursor is None or cursor == "":
+        return None
+    if not isinstance(cursor, str):
+        raise ResourceError("'data.pagination.next' is not text", status=200)
+    if cursor in chain.cursors:
+        raise ResourceError(
+            "the cursor of the next page repeats; the list would never end", status=200
+        )
+    chain.cursors.add(cursor)
+    return cursor
+
+
+def check_progress(endpoint: Endpoint, chain: Chain, records: Sequence[Any]) -> None:
+    """Note a page.
+
+    Raises:
+        ResourceError: page after page brings nothing new although its cursor differs.
+    """
+    if not records:
+        chain.empty_pages += 1
+        if chain.empty_pages >= EMPTY_PAGE_LIMIT and chain.cursors:
+            raise ResourceError(
+                "empty pages keep promising more; the list would never end", status=200
+            )
+        return
+    chain.empty_pages = 0
+    mark = _mark(endpoint, records)
+    chain.page_marks[mark] += 1
+    if chain.page_marks[mark] >= SAME_PAGE_LIMIT:
+        raise ResourceError(
+            "the same page comes again and again; the list would never end", status=200
+        )
+
+
+def _mark(endpoint: Endpoint, records: Sequence[Any]) -> int:
+    """Return a number that is the same for pages with the same keys."""
+    keys = endpoint.key
+    try:
+        return hash(tuple(tuple(map(record.get, keys)) for record in records))
+    except (AttributeError, TypeError):  # no objects, or odd keys: typing will name them
+        return hash(repr(records))
+
+
+def shortages(chains: Mapping[str, Chain]) -> list[str]:
+    """Say where fewer rows came than ``totalEntries`` promised, beyond what can move meanwhile."""
+    return [
+        f"{chain.rows} rows came{f' for {name}' if name else ''}, but totalEntries says"
+        f" {chain.total}"
+        for name, chain in chains.items()
+        if chain.total is not None
+        and chain.total - chain.rows > MOVES_PER_PAGE * max(chain.pages - 1, 0)
+    ]

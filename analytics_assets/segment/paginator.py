@@ -1,0 +1,48 @@
+"""The paginator that ``rest_api`` walks a list with: dlt's own, with guards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import requests
+from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator
+
+from analytics_assets.segment.errors import AnalyticsError
+from analytics_assets.segment.extraction import Extraction, Routes, page_size_of
+
+
+class GuardedPaginator(JSONResponseCursorPaginator):
+    """Follows ``data.pagination.next`` while the pages can be trusted.
+
+    A page that cannot be is emptied, its extraction has failed and its chain ends: an exception
+    would end the reading of all other resources.
+
+    Args:
+        extraction: what is noted of the pages.
+        routes: tells which chain an answer belongs to.
+    """
+
+    def __init__(self, extraction: Extraction, routes: Routes) -> None:
+        super().__init__(cursor_path="data.pagination.next", cursor_param="pagination.cursor")
+        self._extraction = extraction
+        self._routes = routes
+
+    def __deepcopy__(self, _memo: Any) -> GuardedPaginator:
+        """Return one for another chain; dlt copies the paginator for each."""
+        return GuardedPaginator(self._extraction, self._routes)
+
+    def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
+        """Check the page; make records of bare strings."""
+        records = data if data is not None else []
+        _, chain = self._routes.find(response.request.url or "")
+        try:
+            cursor = self._extraction.accept(chain, response.json(), page_size_of(response.request))
+        except AnalyticsError as error:
+            self._extraction.fail(error, chain)
+            records.clear()
+            self._has_next_page = False
+            return
+        if name := self._extraction.endpoint.strings:
+            records[:] = [{name: value} for value in records]
+        super().update_state(response, records)
+        self._has_next_page = cursor is not None

@@ -1,0 +1,180 @@
+"""Typed pages on disk, until their list is known to be whole.
+
+Only then may they be loaded, so that a resource that fails half-way leaves no trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from analytics_assets.segment.daily_figures import last_rows, with_daily_figures
+from analytics_assets.segment.model import ColumnType, Endpoint
+from analytics_assets.segment.records import ARROW_TYPES
+
+TABLE_BYTES: Final = 8 * 1024**2
+"""Size of the tables handed to the loader: large enough to be quick, small enough for memory."""
+PREVIEW_ROWS: Final = 5
+
+
+class Staging:
+    """The rows of one resource, page by page in a file.
+
+    Args:
+        endpoint: what they are rows of.
+        file: where to keep them.
+
+    Attributes:
+        rows: rows kept; once settled, one for each key.
+        newest: newest time in the column that tells how new a row is, ``None`` without any.
+        preview: a few of the rows handed to the loader.
+    """
+
+    def __init__(self, endpoint: Endpoint, file: Path) -> None:
+        self.endpoint = endpoint
+        self.rows = 0
+        self.newest: Any = None
+        self.preview: pa.Table | None = None
+        self._file = file
+        self._pages: list[tuple[str, int]] = []
+        self._keys: list[pa.Table] = []
+        self._last_rows: pa.Array | None = None
+
+    def add(self, chain: str, table: pa.Table) -> None:
+        """Keep a page."""
+        self.rows += table.num_rows
+        self._keys.append(table.select(list(self.endpoint.column_keys)))
+        if self.endpoint.cursor_column and table.num_rows:
+            newest = pc.max(table[self.endpoint.cursor_column]).as_py()
+            self.newest = max(filter(None, (self.newest, newest)), default=None)
+        with self._file.open("ab") as file:
+            self._pages.append((chain, file.tell()))
+            with pa.ipc.new_stream(file, table.schema) as writer:
+                writer.write_table(table)
+
+    def settle(self) -> None:
+        """Once all pages are here: note the rows that came last of their key.
+
+        A list may move while it is read, and a row then come twice.
+        """
+        order = sorted(range(len(self._pages)), key=lambda number: self._pages[number][0])
+        self._pages = [self._pages[number] for number in order]
+        keys = [self._keys[number] for number in order]
+        self._keys.clear()
+        last: list[pa.Array] = []
+        first = 0
+        for part in self._apart(keys):
+            last.append(pc.add(last_rows(part), first))
+            first += part.num_rows
+        if sum(map(len, last)) < self.rows:
+            self._last_rows = pa.concat_arrays(last)
+            self.rows = len(self._last_rows)
+
+    def _apart(self, keys: Sequence[pa.Table]) -> Sequence[pa.Table]:
+        """Join the keys of pages, except months of usage that share no day, hence no key.
+
+        To look for repeats in one after the other takes a fraction of the memory.
+        """
+        day = self.endpoint.cursor_column if self.endpoint.monthly else None
+        if not keys or day is None:
+            return [pa.concat_tables(keys)] if keys else []
+        chains = (chain for chain, _ in self._pages)
+        months = [
+            pa.concat_tables(table for _, table in pages)
+            for _, pages in groupby(zip(chains, keys, strict=True), key=lambda page: page[0])
+        ]
+        spans = sorted(
+            tuple(pc.min_max(month[day]).as_py().values()) for month in months if month.num_rows
+        )
+        if all(before[1] < after[0] for before, after in pairwise(spans)):
+            return months
+        return [pa.concat_tables(months)]
+
+    def tables(self, undeclared: Mapping[str, ColumnType]) -> Iterator[pa.Table]:
+        """Yield the rows with one schema, in tables of about ``TABLE_BYTES``.
+
+        Of rows with the same key the last one comes, as loaders may pick any.
+        At least one table comes, an empty one if need be, so that the destination's table and its
+        columns exist.
+
+        Args:
+            undeclared: columns that ``endpoints.py`` does not know, with their types.
+        """
+        schema = self._schema(undeclared)
+        batch: list[pa.Table] = []
+        size = 0
+        self.preview = None
+        for table in self._parts():
+            if self.preview is None and table.num_rows:
+                self.preview = table.take([*range(min(PREVIEW_ROWS, table.num_rows))])
+            batch.append(table)
+            size += table.nbytes
+            if size >= TABLE_BYTES:
+                yield _uniform(batch, schema)
+                batch, size = [], 0
+        if batch or not self._pages:
+            yield _uniform(batch, schema)
+
+    def _parts(self) -> Iterator[pa.Table]:
+        """Yield the pages; of usage the months, with the figures of each day."""
+        pages = self._unique_pages()
+        if not self.endpoint.monthly:
+            yield from (table for _, table in pages)
+            return
+        for _, month in groupby(pages, key=lambda page: page[0]):
+            table = pa.concat_tables((page for _, page in month), promote_options="default")
+            yield with_daily_figures(self.endpoint, table)
+
+    def _unique_pages(self) -> Iterator[tuple[str, pa.Table]]:
+        first = 0
+        for chain, table in self._stored_pages():
+            if self._last_rows is None:
+                yield chain, table
+                continue
+            numbers = pa.array(range(first, first + table.num_rows), pa.int64())
+            yield chain, table.filter(pc.is_in(numbers, value_set=self._last_rows))
+            first += table.num_rows
+
+    def _stored_pages(self) -> Iterator[tuple[str, pa.Table]]:
+        if not self._pages:
+            return
+        with self._file.open("rb") as file:
+            for chain, place in self._pages:
+                file.seek(place)
+                with pa.ipc.open_stream(file) as stream:
+                    yield chain, stream.read_all()
+
+    def _schema(self, undeclared: Mapping[str, ColumnType]) -> pa.Schema:
+        """Return the columns of the destination's table in its order, the empty ones too.
+
+        dlt would write every file once more otherwise.
+        """
+        keys = self.endpoint.column_keys
+        columns = [(column.name, column.type) for column in self.endpoint.table_columns]
+        return pa.schema(
+            pa.field(name, ARROW_TYPES[kind], nullable=name not in keys)
+            for name, kind in (*columns, *undeclared.items())
+        )
+
+
+def _uniform(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    """Give all tables the columns and types that were settled in the course of the reading."""
+    if not tables:
+        return schema.empty_table()
+    return pa.concat_tables(_with_schema(table, schema) for table in tables)
+
+
+def _with_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    present = set(table.column_names)
+    columns = [
+        table[field.name].cast(field.type)
+        if field.name in present
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

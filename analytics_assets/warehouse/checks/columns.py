@@ -1,0 +1,62 @@
+"""Has the table the columns that are declared, with values in them?"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from analytics_assets.warehouse.checks.examination import Check, Examination, Verdict
+from analytics_assets.warehouse.checks.words import many
+
+
+def _columns_as_declared(this: Examination) -> Verdict:
+    stored = this.tables.columns(this.endpoint.name)
+    declared = [column.name for column in this.endpoint.table_columns]
+    added = [name for name in stored if name not in declared]
+    missing = [name for name in declared if name not in stored]
+    emptied = _emptied(this)
+    problems = _problems(added, missing, emptied)
+    if not problems:
+        return Verdict(True, f"The table has the {len(declared)} columns that are declared.")
+    found = {"added": added, "missing": missing, "emptied": emptied}
+    offenders = [
+        {"column": name, "type": stored.get(name, ""), "finding": finding}
+        for finding, names in found.items()
+        for name in names
+    ]
+    text = f"In {this.endpoint.name}, {'; '.join(problems)}."
+    return Verdict(False, text, offenders=offenders)
+
+
+def _emptied(this: Examination) -> list[str]:
+    """Return the columns that held values at the last materialization, and hold none now."""
+    if this.past.empty_columns is None or not this.live_rows:
+        return []
+    return [name for name in this.empty_columns if name not in this.past.empty_columns]
+
+
+def _problems(added: list[str], missing: list[str], emptied: list[str]) -> list[str]:
+    problems = []
+    if added:
+        problems.append(
+            f"the API serves {many(len(added), 'column')} that endpoints.py does not declare:"
+            f" {', '.join(added)}; declare them, and say whether they are personal or secret"
+        )
+    if missing:
+        problems.append(
+            f"{many(len(missing), 'declared column')} not in the table: {', '.join(missing)};"
+            " materialize the asset again, or look for who changed the table"
+        )
+    if emptied:
+        problems.append(
+            f"{many(len(emptied), 'column')} that held values before and hold none any more:"
+            f" {', '.join(emptied)}; see whether the API still serves them"
+        )
+    return problems
+
+
+COLUMNS_AS_DECLARED: Final = Check(
+    "columns_as_declared",
+    lambda _: "No column has been added, has gone, or has lost all its values.",
+    _columns_as_declared,
+    severity="WARN",
+)

@@ -1,0 +1,63 @@
+"""What a look at the tables of a group brings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+
+from analytics_assets.warehouse.checks.examination import Check, Severity, Verdict
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The verdict of one check on one asset."""
+
+    asset: str
+    check: Check
+    verdict: Verdict
+
+    @property
+    def severity(self) -> Severity:
+        """How bad a failure is."""
+        return self.verdict.severity or self.check.severity
+
+
+@dataclass(frozen=True)
+class DailyFigures:
+    """What a usage table says of each day.
+
+    Attributes:
+        columns: the daily columns.
+        days: each day with the sums of these columns over all sources, in order.
+    """
+
+    columns: Sequence[str]
+    days: Sequence[tuple[date, Sequence[int]]]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a table that has just been loaded shows besides its counts.
+
+    Attributes:
+        empty_columns: columns that hold no value in any live row, ``None`` if there are no rows;
+            the next run compares with them.
+        daily: usage by day, ``None`` for other tables.
+    """
+
+    empty_columns: Sequence[str] | None
+    daily: DailyFigures | None
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a look at the tables brought.
+
+    Attributes:
+        results: findings of the checks, by asset.
+        figures: figures of the tables that have just been loaded, by asset.
+    """
+
+    results: dict[str, list[Finding]] = field(default_factory=dict)
+    figures: dict[str, Figures] = field(default_factory=dict)

@@ -1,0 +1,80 @@
+"""The dlt destination, and the pipeline that loads a group into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dlt
+from dlt.common.destination import Destination
+from dlt.common.destination.exceptions import UnknownDestinationModule
+from dlt.pipeline.exceptions import PipelineStepFailed
+from dlt.pipeline.pipeline import Pipeline
+
+from analytics_assets.segment.errors import AnalyticsError, SettingError, root_message
+from analytics_assets.warehouse.duckdb_file import duckdb_credentials
+from analytics_assets.warehouse.settings import WarehouseSettings
+
+
+def dlt_destination(settings: WarehouseSettings) -> Any:
+    """Return the dlt destination object.
+
+    Raises:
+        SettingError: dlt has no destination of that name.
+    """
+    if settings.is_duckdb:
+        return dlt.destinations.duckdb(
+            duckdb_credentials(settings.duckdb_path.absolute()),
+            # without this a merge whose insert fails has already deleted the rows it replaces
+            supports_transactions=True,
+        )
+    try:
+        return Destination.from_reference(settings.destination)
+    except UnknownDestinationModule:
+        raise SettingError(
+            f"ANALYTICS_DESTINATION is {settings.destination!r}, which is no dlt destination; use"
+            " duckdb, postgres, snowflake, bigquery or another that dlt lists."
+        ) from None
+
+
+def pipeline_name(group: str) -> str:
+    """Return the dlt pipeline of a group; the name keys the state in the destination."""
+    return f"analytics_assets_{group}"
+
+
+def new_pipeline(group: str, settings: WarehouseSettings, folder: Path | str) -> Pipeline:
+    """Return a fresh pipeline in ``folder``; its state comes back from the destination.
+
+    Two processes that share a working folder corrupt each other, so each execution has its own.
+    """
+    return dlt.pipeline(
+        pipeline_name(group),
+        destination=dlt_destination(settings),
+        dataset_name=settings.dataset,
+        pipelines_dir=str(folder),
+    )
+
+
+def restore(settings: WarehouseSettings, pipeline: Pipeline) -> None:
+    """Bring state and schema back from the destination, which the caller has open.
+
+    Raises:
+        AnalyticsError: that failed; the text holds the destination's own reason.
+    """
+    try:
+        pipeline.sync_destination()
+    except PipelineStepFailed as error:
+        raise AnalyticsError(
+            f"The destination {settings.destination!r} cannot be reached: {root_message(error)}"
+        ) from None
+
+
+def local_folder(settings: WarehouseSettings, pipeline: Pipeline) -> Path | None:
+    """Return the folder of a filesystem destination on this machine, ``None`` for any other."""
+    if settings.destination != "filesystem":
+        return None
+    with pipeline.destination_client() as client:
+        url = str(getattr(client.config, "bucket_url", ""))
+    if "://" in url and not url.startswith("file://"):
+        return None
+    return Path(url.removeprefix("file://"))

@@ -1,0 +1,234 @@
+"""Load what was read of a group: one dlt package for all that is whole, each table alone if that
+fails; then mark what is gone, and count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, timezone
+from typing import Any, Final, cast
+
+import dlt
+import pyarrow as pa
+from dlt.common.schema.typing import TColumnSchema, TSchemaContractDict
+from dlt.extract import DltResource, DltSource
+from dlt.pipeline.exceptions import PipelineStepFailed
+from dlt.pipeline.pipeline import Pipeline
+
+from analytics_assets.segment.errors import ResourceError, root_message
+from analytics_assets.segment.model import Column, ColumnType, Endpoint
+from analytics_assets.segment.months import Loaded, after_load
+from analytics_assets.segment.reading import Reading
+from analytics_assets.segment.settings import LoadOptions, Log
+from analytics_assets.segment.spans import span
+from analytics_assets.segment.staging import Staging
+from analytics_assets.warehouse.counts import count_rows, mark_deleted
+from analytics_assets.warehouse.destination import new_pipeline
+from analytics_assets.warehouse.dlt_config import only_errors_logged
+from analytics_assets.warehouse.locks import open_database
+from analytics_assets.warehouse.outcome import Outcome, TableCounts
+from analytics_assets.warehouse.plan import GroupPlan
+from analytics_assets.warehouse.settings import WarehouseSettings
+from analytics_assets.warehouse.sql import open_sql
+from analytics_assets.warehouse.state import stored_types
+
+CONTRACT: Final[TSchemaContractDict] = {
+    "tables": "evolve",
+    "columns": "evolve",
+    "data_type": "freeze",
+}
+
+
+def load_group(
+    plan: GroupPlan, warehouse: WarehouseSettings, options: LoadOptions, log: Log
+) -> list[Outcome]:
+    """Load what was read of a group; return what became of each resource.
+
+    Args:
+        plan: the group, all of it read.
+        warehouse: where to load to.
+        options: what may differ from run to run.
+        log: told about what does not go as usual.
+    """
+    outcomes = [_judge(plan, reading, options) for reading in plan.readings if reading.staging]
+    pa.default_memory_pool().release_unused()  # what the pages took
+    good = [outcome for outcome in outcomes if outcome.failure is None]
+    if not good:
+        return outcomes
+    try:
+        _load_package(plan.pipeline, good, warehouse, log)
+    except PipelineStepFailed as error:
+        if len(good) == 1:
+            good[0].failure = _load_failure(error)
+            return outcomes
+        log.warning(f"Loading {plan.group} as one package failed; loading each table by itself.")
+        _load_alone(plan, good, warehouse, log)
+    return outcomes
+
+
+def _judge(plan: GroupPlan, reading: Reading, options: LoadOptions) -> Outcome:
+    """Decide whether a reading may be loaded."""
+    outcome = Outcome(
+        reading.endpoint,
+        reading,
+        failure=reading.failure,
+        available=reading.extraction.available,
+    )
+    if reading.failure:
+        return outcome
+    held = plan.before.get(reading.endpoint.name)
+    live = held.rows - held.deleted if held else 0
+    now = outcome.staging.rows  # a row for each key
+    if live and not options.expect_fewer_rows and (now == 0 or now * 2 < live):
+        outcome.failure = ResourceError(
+            f"the list has {now} rows where {live} were before, so nothing was loaded or marked"
+            " as deleted; if that is right, run it with expect_fewer_rows: true"
+        )
+    return outcome
+
+
+def _load_alone(
+    plan: GroupPlan, outcomes: Sequence[Outcome], warehouse: WarehouseSettings, log: Log
+) -> None:
+    for number, outcome in enumerate(outcomes):
+        pipeline = new_pipeline(plan.group, warehouse, plan.folder / str(number))
+        try:
+            with open_database(warehouse, pipeline, log):
+                pipeline.sync_destination()
+            _load_package(pipeline, [outcome], warehouse, log)
+        except PipelineStepFailed as error:
+            outcome.failure = _load_failure(error)
+
+
+def _load_package(
+    pipeline: Pipeline, outcomes: Sequence[Outcome], warehouse: WarehouseSettings, log: Log
+) -> None:
+    """Extract what was staged, normalize and load; then mark deletions and count."""
+    source = table_source(outcomes, warehouse)
+    with span("extract"), only_errors_logged():
+        pipeline.extract(source, loader_file_format=_file_format(pipeline))
+    with span("normalize"):
+        pipeline.normalize()
+    pa.default_memory_pool().release_unused()  # the database is going to need it
+    with span("load"), open_database(warehouse, pipeline, log):
+        info = pipeline.load()
+        info.raise_on_failed_jobs()
+        load_id = info.loads_ids[0]
+        with span("mark"):
+            marked, counts = _mark_and_count(pipeline, warehouse, outcomes, load_id)
+    for outcome in outcomes:
+        name = outcome.endpoint.name
+        outcome.load_id = load_id
+        outcome.counts = counts.get(name)
+        outcome.newly_deleted = marked.get(name, 0)
+        outcome.columns = _columns(pipeline, outcome)
+
+
+def table_source(outcomes: Sequence[Outcome], warehouse: WarehouseSettings) -> DltSource:
+    """Build the source that hands the staged rows to dlt, with keys, types and descriptions."""
+    resources = [
+        _table_resource(outcome.reading, outcome.staging, warehouse)
+        for outcome in outcomes
+        if outcome.reading
+    ]
+
+    group = outcomes[0].endpoint.group
+    tables = dlt.source(
+        lambda: resources, name=group, max_table_nesting=0, schema_contract=CONTRACT
+    )
+    return tables()
+
+
+def _table_resource(
+    reading: Reading, staging: Staging, warehouse: WarehouseSettings
+) -> DltResource:
+    endpoint = reading.endpoint
+    undeclared = reading.typer.undeclared_types()
+
+    def rows() -> Iterator[pa.Table]:
+        yield from staging.tables(undeclared)
+        if endpoint.monthly:
+            _note_months(reading, staging)
+
+    resource: DltResource = dlt.resource(
+        rows,
+        name=endpoint.name,
+        primary_key=list(endpoint.column_keys),
+        write_disposition=_write_disposition(endpoint, warehouse),
+        table_format=cast(Any, warehouse.table_format),
+        columns=column_hints(endpoint, undeclared),
+    )
+    if endpoint.cursor and endpoint.cursor_column:
+        resource.apply_hints(
+            incremental=dlt.sources.incremental(endpoint.cursor_column, lag=reading.lag)
+        )
+    return resource
+
+
+def _write_disposition(endpoint: Endpoint, warehouse: WarehouseSettings) -> Any:
+    """Merge by key; plain Parquet files only know all anew (lists) and one more (histories).
+
+    A reading hands over each key once, so nothing has to sort the rows for that again: it would
+    take the memory of a whole table.
+    """
+    if not warehouse.merges:
+        return "replace" if endpoint.full_list else "append"
+    strategy = "upsert" if warehouse.table_format == "delta" else "delete-insert"
+    return {"disposition": "merge", "strategy": strategy, "deduplicated": True}
+
+
+def column_hints(
+    endpoint: Endpoint, undeclared: Mapping[str, ColumnType]
+) -> dict[str, TColumnSchema]:
+    """Return the dlt form of the columns of a table."""
+    hints: dict[str, TColumnSchema] = {
+        column.name: {
+            "name": column.name,
+            "data_type": column.type,
+            "nullable": column.name not in endpoint.column_keys,
+            "description": column.description,
+        }
+        for column in endpoint.table_columns
+    }
+    for name, kind in undeclared.items():
+        hints[name] = {"name": name, "data_type": kind, "nullable": True}
+    return hints
+
+
+def _note_months(reading: Reading, staging: Staging) -> None:
+    """Move the state of a usage resource, in the same package as the rows it describes."""
+    state = dlt.current.resource_state()
+    today = datetime.now(timezone.utc).date()
+    newest = min(staging.newest.date(), today) if staging.newest else None
+    months = sorted(date.fromisoformat(chain) for chain in reading.extraction.chains)
+    loaded = after_load(Loaded.from_state(state), months, newest)
+    if loaded:
+        state.update(loaded.to_state())
+
+
+def _file_format(pipeline: Pipeline) -> Any:
+    """Parquet where the destination takes it, else CSV, else what dlt prefers."""
+    formats = pipeline.destination.capabilities().supported_loader_file_formats
+    return next((wanted for wanted in ("parquet", "csv") if wanted in formats), None)
+
+
+def _mark_and_count(
+    pipeline: Pipeline, warehouse: WarehouseSettings, outcomes: Sequence[Outcome], load_id: str
+) -> tuple[Mapping[str, int], Mapping[str, TableCounts]]:
+    names = [outcome.endpoint.name for outcome in outcomes]
+    with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
+        marked = mark_deleted(sql, names, load_id) if warehouse.marks_deletions else {}
+        return marked, count_rows(sql, names)
+
+
+def _columns(pipeline: Pipeline, outcome: Outcome) -> Sequence[Column]:
+    """Return the table's columns: the declared ones first, then those the API added."""
+    declared = {column.name: column for column in outcome.endpoint.table_columns}
+    stored = stored_types(pipeline, outcome.endpoint)
+    return [declared.get(name) or Column(name, kind, "") for name, kind in stored.items()]
+
+
+def _load_failure(error: PipelineStepFailed) -> ResourceError:
+    return ResourceError(
+        f"the destination did not take its rows: {root_message(error)}; the table stays as it was"
+    )

@@ -1,0 +1,170 @@
+"""What a run is going to ask for of a group, worked out from what the destination holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+
+from dlt.pipeline.pipeline import Pipeline
+
+from analytics_assets.segment.audit_trail import wire_time
+from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets.segment.extraction import Extraction
+from analytics_assets.segment.model import Endpoint
+from analytics_assets.segment.months import (
+    month_range,
+    months_to_load,
+    parse_day,
+    reload_range,
+    usage_start,
+)
+from analytics_assets.segment.reading import Reading, fault_of, static_chains
+from analytics_assets.segment.records import RowTyper
+from analytics_assets.segment.settings import ApiSettings, LoadOptions, Log
+from analytics_assets.segment.staging import Staging
+from analytics_assets.warehouse.counts import count_rows
+from analytics_assets.warehouse.destination import restore
+from analytics_assets.warehouse.locks import open_database
+from analytics_assets.warehouse.outcome import LoadRequest, TableCounts
+from analytics_assets.warehouse.settings import WarehouseSettings
+from analytics_assets.warehouse.sql import open_sql
+from analytics_assets.warehouse.state import loaded_months, position, start_of, stored_types
+
+
+@dataclass(frozen=True)
+class Period:
+    """The days that a run is about.
+
+    Attributes:
+        today: the current day, UTC.
+        usage_start: first month of usage to have.
+        again: first and last month of usage to load again, ``None`` for those that are due.
+        audit_start: day from which audit events are loaded again, ``None`` for those that are due.
+    """
+
+    today: date
+    usage_start: date
+    again: tuple[date, date] | None
+    audit_start: date | None
+
+    @classmethod
+    def of(cls, options: LoadOptions) -> Period:
+        """Check the options.
+
+        Raises:
+            SettingError: one of them is no day or month, or lies in the future.
+        """
+        today = datetime.now(timezone.utc).date()
+        return cls(
+            today,
+            usage_start(options.usage_start, today),
+            reload_range(options.start_month, options.end_month, today),
+            parse_day(options.audit_start, "audit_start", today) if options.audit_start else None,
+        )
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """What is read and loaded of one group.
+
+    Attributes:
+        group: its name; it keys locks, pipeline and state.
+        pipeline: its pipeline, in step with the destination.
+        folder: where what was read lies until it is loaded.
+        readings: the resources to load, and the parents that are read for their sake.
+        before: what the tables of full lists hold now, by name.
+    """
+
+    group: str
+    pipeline: Pipeline
+    folder: Path
+    readings: Sequence[Reading]
+    before: Mapping[str, TableCounts]
+
+
+def plan_group(
+    group: str, request: LoadRequest, pipeline: Pipeline, folder: Path, period: Period, log: Log
+) -> GroupPlan:
+    """Bring state and schema back from the destination, and plan each resource.
+
+    Raises:
+        AnalyticsError: the destination cannot be reached.
+    """
+    endpoints = [BY_NAME[name] for name in request.names if BY_NAME[name].group == group]
+    before = _restore(pipeline, endpoints, request.warehouse, log)
+    readings: dict[str, Reading] = {}
+    for endpoint in _with_parents(endpoints):
+        parent = readings.get(endpoint.parent.resource) if endpoint.parent else None
+        file = folder / f"{endpoint.name}.arrows" if endpoint in endpoints else None
+        readings[endpoint.name] = _reading(endpoint, parent, pipeline, file, request.api, period)
+    return GroupPlan(group, pipeline, folder, list(readings.values()), before)
+
+
+def _restore(
+    pipeline: Pipeline, endpoints: Sequence[Endpoint], warehouse: WarehouseSettings, log: Log
+) -> Mapping[str, TableCounts]:
+    """Bring state and schema back from the destination; count what full lists hold now."""
+    with open_database(warehouse, pipeline, log):
+        restore(warehouse, pipeline)
+        full_lists = [e.name for e in endpoints if e.full_list and stored_types(pipeline, e)]
+        if not full_lists:
+            return {}
+        with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
+            return count_rows(sql, full_lists)
+
+
+def _with_parents(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
+    """Return the endpoints and the lists they hang on, parents first."""
+    names = {endpoint.name for endpoint in endpoints}
+    names |= {endpoint.parent.resource for endpoint in endpoints if endpoint.parent}
+    wanted = [*(e for e in BY_NAME.values() if e.name in names)]
+    return sorted(wanted, key=lambda endpoint: endpoint.parent is not None)
+
+
+def _reading(
+    endpoint: Endpoint,
+    parent: Reading | None,
+    pipeline: Pipeline,
+    file: Path | None,
+    api: ApiSettings,
+    period: Period,
+) -> Reading:
+    """Plan one resource.
+
+    Args:
+        endpoint: what to read.
+        parent: the reading of the list it hangs on.
+        pipeline: knows what the destination holds.
+        file: where to stage its rows; ``None`` if they are not loaded.
+        api: how to reach the API.
+        period: the days that the run is about.
+    """
+    months = [month.isoformat() for month in _months(endpoint, pipeline, period)]
+    newest = position(pipeline, endpoint) if endpoint.cursor else None
+    start = start_of(newest, timedelta(minutes=api.overlap_minutes), period.audit_start)
+    extraction = Extraction(
+        endpoint,
+        static_chains(endpoint, months),
+        parent=parent.extraction if parent else None,
+        start=wire_time(start) if start else None,
+    )
+    if fault := fault_of(endpoint, BY_NAME):
+        extraction.fail(fault)
+    stored = stored_types(pipeline, endpoint)
+    return Reading(
+        extraction,
+        RowTyper(endpoint, stored, redact=api.redact),
+        Staging(endpoint, file) if file else None,
+        lag=(newest - start).total_seconds() if newest and start else 0.0,
+        loaded_before=bool(stored),
+    )
+
+
+def _months(endpoint: Endpoint, pipeline: Pipeline, period: Period) -> list[date]:
+    if not endpoint.monthly:
+        return []
+    if period.again:
+        return month_range(*period.again)
+    return months_to_load(loaded_months(pipeline, endpoint), period.usage_start, period.today)

@@ -1,0 +1,203 @@
+"""What is special about single lists of the sandbox."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from analytics_assets.sandbox import Options, Sandbox, Workspace
+from analytics_assets_tests.wire import USAGE, ask, data, error, walk
+
+NOW = datetime(2026, 9, 16, 10, 30, tzinfo=timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def company() -> Iterator[Sandbox]:
+    """Serve the default company at a fixed moment; tests must not change it."""
+    with Sandbox(Options(), now=NOW) as sandbox:
+        yield sandbox
+
+
+def by(field: str, rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Put records with the same value of a field together."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row[field], []).append(row)
+    return found
+
+
+# ------------------------------------------------------------------------------------ groups
+
+
+def test_members_are_users_of_the_workspace(company: Sandbox) -> None:
+    """Prevents joins of groups and users from coming out empty, or members from coming twice."""
+    users = {user["id"]: user for user in company.served("users")}
+    members = by("userGroupId", company.served("group_users"))
+    for group in company.served("groups"):
+        own = members[group["id"]]
+        assert 3 <= len(own) == group["memberCount"] <= 40
+        assert len({row["id"] for row in own}) == len(own)
+        for row in own:
+            user = users[row["id"]]
+            assert row == {
+                "userGroupId": group["id"],
+                **{key: user[key] for key in ("id", "name", "email")},
+            }
+
+
+def test_permissions_name_what_there_is(company: Sandbox) -> None:
+    """Prevents permissions on roles or functions that no list holds."""
+    roles = {role["id"]: role["name"] for role in company.served("roles")}
+    functions = {row["id"] for row in company.served("functions")}
+    holders = [*company.served("groups"), *company.served("users")]
+    given = [item for row in holders for item in row.get("permissions", [])]
+    assert all(roles[item["roleId"]] == item["roleName"] for item in given)
+    named = [thing for item in given for thing in item["resources"]]
+    assert {thing["id"] for thing in named if thing["type"] == "FUNCTION"} <= functions
+    assert any("permissions" not in group for group in company.served("groups"))
+
+
+def test_small_workspaces_have_no_more_members_than_users() -> None:
+    """Prevents a member from coming twice where there are few users."""
+    for users in (0, 1, 2, 5):
+        workspace = Workspace(counts={"users": users, "group_users": 100}, now=lambda: NOW)
+        members = by("userGroupId", workspace.records("group_users"))
+        assert {len({row["id"] for row in own}) for own in members.values()} <= {users}
+        assert {group["memberCount"] for group in workspace.records("groups")} == {users}
+
+
+# ---------------------------------------------------------------------------- tracking plans
+
+
+def test_rules_vary_as_in_the_wild(company: Sandbox) -> None:
+    """Prevents tame rules: missing keys, versions side by side and odd names must be there."""
+    rules = company.served("tracking_plan_rules")
+    plans = by("trackingPlanId", rules)
+    assert list(plans) == [plan["id"] for plan in company.served("tracking_plans")]
+    assert all(10 <= len(own) <= 60 for own in plans.values())
+    assert {row.get("key") for row in rules} >= {None, "", "Order Started"}
+    assert {row["type"] for row in rules} == {
+        "COMMON", "GROUP", "IDENTIFY", "PAGE", "SCREEN", "TRACK",
+    }  # fmt: skip
+    keys = [(row["trackingPlanId"], row["type"], row.get("key")) for row in rules]
+    assert len(set(keys)) < len(keys)
+    assert {row["version"] for row in rules} == {1, 2, 3}
+    assert {"deprecatedAt" in row for row in rules} == {"updatedAt" in row for row in rules}
+    schemas = [row["jsonSchema"] for row in rules]
+    assert None in schemas
+    properties = [s["properties"]["properties"]["properties"] for s in schemas if s]
+    assert {type(p["token"]) for p in properties if "token" in p} == {dict}
+    assert len({json.dumps(schema) for schema in schemas}) > 400
+
+
+def test_plans_can_be_asked_for_by_type(company: Sandbox) -> None:
+    """Prevents the one parameter of the list that is not needed from being needed, or ignored."""
+    plans = company.served("tracking_plans")
+    assert {plan["type"] for plan in plans} == {
+        "ENGAGE", "LIVE", "PROPERTY_LIBRARY", "RULE_LIBRARY", "TEMPLATE",
+    }  # fmt: skip
+    rows = walk(company, "tracking_plans", 7, type="LIVE")
+    assert rows == [plan for plan in plans if plan["type"] == "LIVE"]
+    answer = ask(company, "/tracking-plans", type="DEAD")
+    assert (answer[0], error(answer)["field"]) == (422, "type")
+
+
+def test_rules_have_a_rate_limit_of_their_own() -> None:
+    """Prevents a loader that ignores the limit of the rules from passing."""
+    with Sandbox(Options(rate_limits=True, counts={"tracking_plan_rules": 1}), now=NOW) as sandbox:
+        plan = sandbox.served("tracking_plans")[0]["id"]
+        statuses = [ask(sandbox, f"/tracking-plans/{plan}/rules")[0] for _ in range(202)]
+        assert statuses == [200] * 200 + [429] * 2
+        assert ask(sandbox, "/tracking-plans")[0] == 200
+        assert (sandbox.refused("tracking_plan_rules"), sandbox.refused()) == (2, 2)
+
+
+def test_rules_can_be_changed() -> None:
+    """Prevents a rule without a key, or a version of a rule, from being impossible to change."""
+    with Sandbox(Options(counts={"tracking_plans": 3}), now=NOW) as sandbox:
+        workspace = sandbox.workspace
+        before = sandbox.served("tracking_plan_rules")
+        first, second, kept = list(by("trackingPlanId", before))
+        common = next(row for row in before if row["type"] == "COMMON")
+        workspace.put("tracking_plan_rules", {**common, "jsonSchema": {}})
+        workspace.remove("tracking_plan_rules", ("IDENTIFY", "", 2), parent=first)
+        workspace.put("tracking_plan_rules", {"type": "SCREEN", "version": 9}, parent=first)
+        workspace.remove("tracking_plans", second)
+        after = by("trackingPlanId", walk(sandbox, "tracking_plan_rules", 9))
+        assert list(after) == [first, kept]
+        assert after[kept] == [row for row in before if row["trackingPlanId"] == kept]
+        own = [row for row in before if row["trackingPlanId"] == first]
+        expected = [{**common, "jsonSchema": {}}, own[1], *own[3:]]
+        added = {"trackingPlanId": first, "type": "SCREEN", "version": 9}
+        assert after[first] == [*expected, added]
+        assert ask(sandbox, f"/tracking-plans/{second}/rules")[0] == 404
+
+
+def test_plans_can_have_very_many_rules() -> None:
+    """Prevents rules from coming twice once a plan has more of them than there are names."""
+    workspace = Workspace(counts={"tracking_plan_rules": 3000}, now=lambda: NOW)
+    plan = workspace.records("tracking_plans")[-1]["id"]
+    rows, total = workspace.page("tracking_plan_rules", 2000, 1000, parent=plan)
+    assert (len(rows), total) == (1000, 3000)
+    keys = {(row["type"], row.get("key"), row["version"]) for row in map(json.loads, rows)}
+    assert len(keys) == 1000
+
+
+# --------------------------------------------------------------------------------- functions
+
+
+def test_functions_are_asked_for_by_kind(company: Sandbox) -> None:
+    """Prevents a list from being served whole that the service serves kind by kind only."""
+    functions = company.served("functions")
+    kinds = by("resourceType", functions)
+    assert len(kinds) == 5
+    for kind, own in kinds.items():
+        assert data(ask(company, "/functions", resourceType=kind))["functions"] == own
+    for params in ({}, {"resourceType": ""}, {"resourceType": "SINK"}):
+        answer = ask(company, "/functions", **params)
+        assert (answer[0], error(answer)["field"]) == (422, "resourceType")
+    assert len({row["id"] for row in functions}) == 40
+    users = {user["id"] for user in company.served("users")}
+    assert all(row["createdBy"] in users for row in functions)
+
+
+def test_functions_can_be_changed() -> None:
+    """Prevents a changed function from standing beside the old one."""
+    with Sandbox(Options(counts={"functions": 4}), now=NOW) as sandbox:
+        before = sandbox.served("functions")
+        changed = {**before[1], "displayName": "Renamed"}
+        sandbox.workspace.put("functions", changed)
+        sandbox.workspace.remove("functions", before[0]["id"])
+        assert sandbox.served("functions") == [changed, *before[2:]]
+        assert data(ask(sandbox, "/functions", resourceType="SOURCE"))["functions"] == []
+
+
+# ------------------------------------------------------------------------------------- usage
+
+
+def test_usage_of_a_large_workspace_is_worked_out_once() -> None:
+    """Prevents benchmarks at ten times the size from measuring the sandbox: a month per page."""
+    workspace = Workspace(scale=10, now=lambda: NOW)
+    wanted = [(name, month) for name in USAGE for month in workspace.months()[-13:]]
+    first, second = (
+        [workspace.usage_page(name, month, 0, 1)[0][0] for name, month in wanted] for _ in range(2)
+    )
+    assert len(wanted) == 4 * 13
+    assert all(one is other for one, other in zip(first, second, strict=True))
+
+
+# ------------------------------------------------------------------------------------ scale
+
+
+def test_scale_multiplies_parents_and_not_their_children() -> None:
+    """Prevents a larger workspace from being larger squared."""
+    small, large = (Workspace(scale=scale, now=lambda: NOW) for scale in (1, 3))
+    for name, size in (("groups", 30), ("tracking_plans", 90), ("functions", 120)):
+        assert len(large.records(name)) == size
+    assert len(large.records("workspace")) == 1
+    few, many = (len(w.records("tracking_plan_rules")) for w in (small, large))
+    assert 2 * few < many < 4 * few
