@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 
 import pytest
+import requests
 
 from analytics_assets.segment.errors import ResourceError
-from analytics_assets.segment.rate_limit import RateLimitGate
+from analytics_assets.segment.rate_limit import RateLimitGate, Turn
+from analytics_assets.segment.responses import Answer
 
 pytestmark = pytest.mark.unit
 LOG = logging.getLogger(__name__)
 A_WHILE = 0.2
 """Seconds in which a request that nothing holds back has long passed."""
-LONGEST = 300.0
-"""The longest wait for the end of a window that a run puts up with."""
+LONGEST = 300
+"""The longest wait for the end of a window that a run puts up with, in seconds."""
 PATIENCE = 60
 """Seconds after which a test that hangs is given up."""
 
@@ -31,7 +35,21 @@ def stop() -> threading.Event:
 def gate(stop: threading.Event, caplog: pytest.LogCaptureFixture) -> RateLimitGate:
     """Return an open gate, whose log is kept."""
     caplog.set_level(logging.INFO)
-    return RateLimitGate(LOG, stop, max_wait=LONGEST)
+    return RateLimitGate(LOG, stop, parallel=16, max_wait=LONGEST)
+
+
+def end(gate: RateLimitGate, turn: Turn, left: int | None, reset_in: float | None = None) -> None:
+    """End a request whose answer says how many are left, and when there are more."""
+    response = requests.Response()
+    response.status_code = 200
+    if left is not None:
+        response.headers["X-RateLimit-Remaining"] = str(left)
+    if reset_in is not None:
+        now = time.time() // 1
+        response.headers["Date"] = formatdate(now, usegmt=True)
+        response.headers["X-RateLimit-Reset"] = formatdate(now + reset_in, usegmt=True)
+    turn.answer = Answer(response, b"")
+    gate.leave(turn)
 
 
 def enter_beside(gate: RateLimitGate) -> tuple[threading.Thread, threading.Event]:
@@ -52,7 +70,7 @@ def test_the_longest_wait_counts(gate: RateLimitGate, waits: list[float]) -> Non
     """Prevents a request that comes too early because a later answer asked for a shorter wait."""
     for seconds in waits:
         gate.close_for(seconds, "told")
-    assert gate.enter() >= max(waits) - 0.02
+    assert gate.enter().waited >= max(waits) - 0.02
 
 
 def test_a_wait_that_several_threads_meet_is_told_once(
@@ -72,16 +90,14 @@ def test_an_empty_window_is_waited_out(
     gate: RateLimitGate, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Prevents a request that is bound to be refused: the last answer said that none is left."""
-    gate.enter()
-    gate.leave(0, 0.2)
-    assert gate.enter() >= 0.18
+    end(gate, gate.enter(), 0, 1)
+    assert gate.enter().waited >= 0.9
     assert "no request is left in this rate-limit window" in caplog.text
 
 
 def test_a_window_that_ends_too_late_is_not_waited_for(gate: RateLimitGate) -> None:
     """Prevents that a run hangs for hours: the API refuses, and the refusal names the wait."""
-    gate.enter()
-    gate.leave(0, LONGEST + 1)
+    end(gate, gate.enter(), 0, LONGEST + 1)
     _, passed = enter_beside(gate)
     assert passed.wait(PATIENCE)
 
@@ -89,12 +105,11 @@ def test_a_window_that_ends_too_late_is_not_waited_for(gate: RateLimitGate) -> N
 @pytest.mark.parametrize("left", [0, 1])
 def test_the_last_request_of_a_window_is_sent_alone(gate: RateLimitGate, left: int) -> None:
     """Prevents threads that race for the last request; one may always ask, or none ever would."""
-    gate.enter()
-    gate.leave(left, None)
-    gate.enter()
+    end(gate, gate.enter(), left)
+    turn = gate.enter()
     thread, passed = enter_beside(gate)
     assert not passed.wait(A_WHILE)
-    gate.leave(left, None)
+    end(gate, turn, left)
     assert passed.wait(PATIENCE)
     thread.join(PATIENCE)
 
@@ -102,8 +117,7 @@ def test_the_last_request_of_a_window_is_sent_alone(gate: RateLimitGate, left: i
 def test_an_answer_that_says_nothing_lifts_the_limit(gate: RateLimitGate) -> None:
     """Prevents that a run stays slow for good because of one answer early on."""
     for left in (0, None):
-        gate.enter()
-        gate.leave(left, None)
+        end(gate, gate.enter(), left)
     for _ in range(3):
         _, passed = enter_beside(gate)
         assert passed.wait(PATIENCE)
@@ -118,15 +132,14 @@ def test_as_many_requests_are_under_way_as_are_left(gate: RateLimitGate, left: i
     seen: list[int] = []
 
     def ask(number: int) -> None:
-        gate.enter()
+        turn = gate.enter()
         under_way.add(number)
         seen.append(len(under_way))
         together.wait(PATIENCE)
         under_way.remove(number)
-        gate.leave(left, None)
+        end(gate, turn, left)
 
-    gate.enter()
-    gate.leave(left, None)
+    end(gate, gate.enter(), left)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(ask, range(8 * allowed)))
     assert max(seen) == allowed
