@@ -59,7 +59,7 @@ CONCERNED = {
     "credentials": "warehouses",
     "destination_filters": "",
     "destinations": "destinations",
-    "groups": "groups group_users",
+    "groups": "",
     "labels": "labels",
     "profiles_warehouses": "",
     "reverse_etl_models": "reverse_etl_models",
@@ -71,21 +71,23 @@ CONCERNED = {
     "warehouses": "warehouses",
     "warehouses (selective sync)": "warehouses",
 }
+OWN = {name: r.get("audit_events", ()) for name, r in CONTRACT["resources"].items()}
 EXCEPT = {
     "Policy Created": "users roles groups",
     "Policy Deleted": "users roles groups",
     "User Policy Updated": "users roles",
     "User Group Policy Updated": "roles groups",
-    "User Group Updated": "groups",
-    "Group Memberships Deleted": "users groups group_users",
+    "User Group Created": "groups group_users",
+    "User Group Deleted": "groups group_users",
 }
-DOCUMENTED = sorted(
-    {
-        (kind, EXCEPT.get(kind, CONCERNED[heading]))
-        for heading, kinds in CONTRACT["audit_event_types"].items()
-        for kind in kinds
-    }
-)
+EVENTS: dict[str, set[str]] = {}
+for heading, kinds in CONTRACT["audit_event_types"].items():
+    for event_type in kinds:
+        found = EVENTS.setdefault(event_type, set())
+        found.update(EXCEPT.get(event_type, CONCERNED[heading]).split())
+        if event_type not in EXCEPT:
+            found.update(name for name, types in OWN.items() if event_type in types)
+DOCUMENTED = sorted((event_type, " ".join(sorted(names))) for event_type, names in EVENTS.items())
 # Spellings of the app's own list, and examples of the API's reference.
 SEEN_ELSEWHERE = [
     ("Integrations Created", "destinations"),

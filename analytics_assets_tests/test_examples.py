@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
@@ -15,7 +16,7 @@ from dagster import ExecuteInProcessResult
 
 from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
-from analytics_assets.segment.model import Endpoint
+from analytics_assets.segment.model import Endpoint, Parent, Values
 from analytics_assets_tests.conftest import project_for
 from analytics_assets_tests.harness import (
     ALL_TABLES,
@@ -25,20 +26,40 @@ from analytics_assets_tests.harness import (
     expected_rows,
     failure_of,
     materialized,
+    records,
     with_daily,
 )
+
+pytestmark = pytest.mark.xdist_group("examples")
 
 EXAMPLES = {
     path.stem: path.read_bytes()
     for path in sorted((Path(__file__).parent / "data" / "examples").glob("*.json"))
 }
-BY_PATH = {endpoint.path: endpoint for endpoint in ENDPOINTS}
+WITHOUT_EXAMPLE = {"spaces"}
+PATHS = [(re.sub(r"\{\w+\}", r"[^/]+", endpoint.path), endpoint) for endpoint in ENDPOINTS]
 
 
-def records(body: bytes, endpoint: Endpoint) -> list[dict[str, Any]]:
-    """Take the records out of an envelope."""
-    data: dict[str, list[dict[str, Any]]] = json.loads(body)["data"]
-    return data[endpoint.selector.removeprefix("data.")]
+def asked_for(info: RequestInfo) -> Endpoint:
+    """Return the endpoint that a request is for."""
+    return next(endpoint for path, endpoint in PATHS if re.fullmatch(path, info.path))
+
+
+def served(endpoint: Endpoint) -> list[dict[str, Any]]:
+    """Return the records of the example of an endpoint, none if there is no example."""
+    body = EXAMPLES.get(endpoint.name)
+    return records(endpoint, body) if body else []
+
+
+def chains(endpoint: Endpoint) -> dict[str, list[dict[str, Any]]]:
+    """Return the records that are served to each walk over a list, by its value or parent."""
+    way = endpoint.slice
+    if isinstance(way, Values):
+        return {v: [r for r in served(endpoint) if r[way.param] == v] for v in way.values}
+    if isinstance(way, Parent):
+        parents = [record[way.field] for record in served(BY_NAME[way.resource])]
+        return {p: [{way.param: p, **r} for r in served(endpoint)] for p in parents}
+    return {"": served(endpoint)}
 
 
 def next_cursor(body: bytes) -> str | None:
@@ -54,11 +75,15 @@ def page(endpoint: Endpoint, rows: Sequence[Any], **pagination: Any) -> bytes:
 
 
 def example(info: RequestInfo) -> Reply:
-    """Answer with the official example; there is nothing behind its ``next``."""
-    endpoint = BY_PATH[info.path]
-    if endpoint.name not in EXAMPLES:
+    """Answer with the official example; there is nothing behind its ``next``.
+
+    A list that is asked for by value has one for the value that its records hold.
+    """
+    endpoint = asked_for(info)
+    way, body = endpoint.slice, EXAMPLES.get(endpoint.name)
+    other = isinstance(way, Values) and not chains(endpoint)[info.params[way.param]]
+    if body is None or other:
         return Reply(body=page(endpoint, []))
-    body = EXAMPLES[endpoint.name]
     cursor = info.params.get("pagination.cursor")
     if cursor is None:
         return Reply(body=body)
@@ -68,8 +93,7 @@ def example(info: RequestInfo) -> Reply:
 
 def expected(endpoint: Endpoint) -> list[Row]:
     """Work out what the table should hold."""
-    served = records(EXAMPLES[endpoint.name], endpoint) if endpoint.name in EXAMPLES else []
-    rows = expected_rows(endpoint, served)
+    rows = expected_rows(endpoint, [row for chain in chains(endpoint).values() for row in chain])
     return with_daily(endpoint, rows) if endpoint.monthly else rows
 
 
@@ -90,7 +114,7 @@ def loaded(
 @pytest.mark.unit
 def test_there_is_an_example_of_most_resources() -> None:
     """Prevents that examples are lost from the tests without anybody noticing."""
-    assert set(EXAMPLES) == ALL_TABLES - {"reverse_etl_models", "spaces"}
+    assert set(EXAMPLES) == ALL_TABLES - WITHOUT_EXAMPLE
 
 
 @pytest.mark.parametrize("name", [endpoint.name for endpoint in ENDPOINTS])
@@ -111,11 +135,15 @@ def test_the_next_page_of_an_example_is_asked_for_once(
 ) -> None:
     """Prevents a reader that drops the cursor, alters it, or follows it for ever."""
     project, _ = loaded
-    asked = Counter(BY_PATH[info.path].name for info in project.sandbox.requests)
+    asked = Counter(asked_for(info).name for info in project.sandbox.requests)
     more = {name for name, body in EXAMPLES.items() if next_cursor(body)}
-    assert asked == {name: 2 if name in more else 1 for name in ALL_TABLES}
+    walks = {endpoint.name: chains(endpoint).values() for endpoint in ENDPOINTS}
+    assert asked == {
+        name: sum(2 if name in more and rows else 1 for rows in found)
+        for name, found in walks.items()
+    }
     cursors = {
-        BY_PATH[info.path].name: info.params["pagination.cursor"]
+        asked_for(info).name: info.params["pagination.cursor"]
         for info in project.sandbox.requests
         if "pagination.cursor" in info.params
     }
@@ -145,7 +173,7 @@ def test_values_written_down_by_hand(loaded: tuple[Project, ExecuteInProcessResu
         "SELECT id, metadata ->> '$.slug', write_keys::VARCHAR LIKE '%3YdEudTwjouyC5WPjpbTik%'"
         " FROM analytics.sources WHERE id = 'qQEHquLrjRDN9j1ByrChyn'"
     ) == [("qQEHquLrjRDN9j1ByrChyn", "ios", False)]
-    last = records(EXAMPLES["usage_mtu_daily"], BY_NAME["usage_mtu_daily"])[-1]
+    last = served(BY_NAME["usage_mtu_daily"])[-1]
     assert project.query(
         "SELECT timestamp, period_start, period_end, anonymous, daily_anonymous, identified"
         " FROM analytics.usage_mtu_daily"
@@ -159,6 +187,33 @@ def test_values_written_down_by_hand(loaded: tuple[Project, ExecuteInProcessResu
             int(last["identified"]),
         )
     ]
+
+
+def test_sliced_values_written_down_by_hand(
+    loaded: tuple[Project, ExecuteInProcessResult],
+) -> None:
+    """Prevents a mistake about children, kinds and single objects that the comparison shares."""
+    project, _ = loaded
+    assert project.query("SELECT id, slug, name, deleted_at FROM analytics.workspace") == [
+        ("9aQ1Lj62S4bomZKLF4DPqW", "papi-e2e", "papi e2e", None)
+    ]
+    assert project.query(
+        "SELECT tracking_plan_id, type, key, version, json_schema ->> '$.type', deprecated_at"
+        " FROM analytics.tracking_plan_rules"
+    ) == [
+        (
+            "tp_sprout_rVGCC6WdrNxjCf6JpCHP",
+            "TRACK",
+            "New Tracking Plan Rule",
+            1,
+            "object",
+            datetime(2006, 1, 2, 15, 4, 5, tzinfo=timezone.utc),
+        )
+    ]
+    assert project.query("SELECT id, resource_type FROM analytics.functions") == [
+        ("sfnc_wXzcDGFR3KmjLDrtSawNHf", "SOURCE")
+    ]
+    assert project.query("SELECT count(*) FROM analytics.group_users") == [(0,)]
 
 
 @pytest.mark.parametrize("pages", [1, 2], ids=["within a page", "on the next page"])

@@ -1,14 +1,13 @@
 """Every asset as Dagster shows it, in a text file that a reviewer can read.
 
 After a change that is meant, write it anew and read the difference before it is committed:
-``UPDATE_SNAPSHOTS=1 pytest analytics_assets_tests/test_specs.py``.
+``python -m analytics_assets_tests.regenerate``.
 """
 
 from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -38,6 +37,12 @@ def described() -> dict[str, str]:
             name = spec.key.to_user_string()
             blocks[name] = "\n".join([name, *lines(spec, sorted(checks.get(name, [])))])
     return blocks
+
+
+def snapshot() -> str:
+    """Return the text of the file."""
+    blocks = described()
+    return "\n\n".join(blocks[name] for name in BY_NAME) + "\n"
 
 
 def lines(spec: AssetSpec, checks: list[str]) -> Iterator[str]:
@@ -70,11 +75,8 @@ def first_sentence(text: str) -> str:
 @pytest.mark.unit
 def test_every_asset_is_shown_as_agreed() -> None:
     """A change of the translator alters every asset's page, and no other test would notice."""
-    blocks = described()
-    assert set(blocks) == ALL_TABLES
-    shown = "\n\n".join(blocks[name] for name in BY_NAME) + "\n"
-    if os.environ.get("UPDATE_SNAPSHOTS"):
-        SNAPSHOT.write_text(shown, encoding="utf-8")
+    assert set(described()) == ALL_TABLES
+    shown = snapshot()
     kept = SNAPSHOT.read_text(encoding="utf-8") if SNAPSHOT.exists() else ""
     changes = difflib.unified_diff(kept.splitlines(), shown.splitlines(), "agreed", "now", n=2)
     assert shown == kept, "\n".join(changes)

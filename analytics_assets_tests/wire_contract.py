@@ -4,10 +4,10 @@
 repository: two files named ``segment_public_api*.json`` and a folder ``examples`` of official
 example answers. Make it anew when the sandbox has one more list::
 
-    python -m analytics_assets_tests.wire_contract FOLDER
+    python -m analytics_assets_tests.regenerate
 
-Without a folder it is the one that ``SEGMENT_API_FACTS`` names, or ``../shared/api`` as seen from
-the repository.
+They are looked for in the folder that ``SEGMENT_API_FACTS`` names, else in ``../shared/api`` as
+seen from the repository.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import base64
 import json
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from typing import Any
 from analytics_assets.sandbox import RESOURCES
 
 CONTRACT_FILE = Path(__file__).parent / "data" / "wire_contract.json"
+EXAMPLES_FOLDER = Path(__file__).parent / "data" / "examples"
 FACTS_VARIABLE = "SEGMENT_API_FACTS"
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _FILES = ("segment_public_api.json", "segment_public_api_more.json")
@@ -42,19 +42,40 @@ def regenerate_wire_contract(folder: Path | None = None) -> None:
         FileNotFoundError: the facts are not there.
         LookupError: the facts know nothing of a list.
     """
-    folder = folder or Path(os.environ.get(FACTS_VARIABLE, _REPOSITORY.parent / "shared" / "api"))
-    missing = [name for name in _FILES if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"The facts on the API ({', '.join(missing)}) are not in {folder}; name their folder"
-            f" on the command line or in {FACTS_VARIABLE}."
-        )
+    folder = facts_folder(folder)
     facts = [json.loads((folder / name).read_text()) for name in _FILES]
     examples = {
         path.stem: json.loads(path.read_text()) for path in (folder / "examples").glob("*.json")
     }
     contract = contract_of(RESOURCES, facts, examples)
     CONTRACT_FILE.write_text(json.dumps(contract, indent=1, ensure_ascii=False) + "\n")
+
+
+def regenerate_examples(folder: Path | None = None) -> None:
+    """Copy the official example of every list that the sandbox serves and that has one.
+
+    Raises:
+        FileNotFoundError: the facts are not there.
+    """
+    for path in (facts_folder(folder) / "examples").glob("*.json"):
+        if path.stem in RESOURCES:
+            (EXAMPLES_FOLDER / path.name).write_bytes(path.read_bytes())
+
+
+def facts_folder(folder: Path | None) -> Path:
+    """Return the folder of the facts.
+
+    Raises:
+        FileNotFoundError: it does not hold them.
+    """
+    folder = folder or Path(os.environ.get(FACTS_VARIABLE, _REPOSITORY.parent / "shared" / "api"))
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"The facts on the API ({', '.join(missing)}) are not in {folder}; name their folder"
+            f" in {FACTS_VARIABLE}."
+        )
+    return folder
 
 
 def contract_of(names: Iterable[str], facts: Iterable[Facts], examples: Facts) -> dict[str, Any]:
@@ -97,6 +118,8 @@ def _resource(fact: Facts, parent: Facts | None, example: Facts | None) -> dict[
         "period": "period" in fact["query_params"],
         "needs_feature": "needs_feature" in fact,
     }
+    if events := fact.get("audit_events", {}).get("documented"):
+        resource["audit_events"] = sorted(events)
     if "single" in fact.get("kind", ""):
         resource["single"] = True
     field = re.search(r"\{(\w+)\}", fact["path"])
@@ -153,7 +176,3 @@ def _types(wanted: list[str], types: Facts) -> dict[str, Any]:
 def _rule(fact: Facts) -> dict[str, Any]:
     kept = {key: value for key, value in fact.items() if key != "is"}
     return {**kept, "secret": True} if "secret" in kept else kept
-
-
-if __name__ == "__main__":
-    regenerate_wire_contract(*map(Path, sys.argv[1:2]))

@@ -49,6 +49,14 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
     timeout: float = Field(
         default=60.0, description="Seconds to wait for a connection, and for bytes of an answer."
     )
+    answer_timeout: float | None = Field(
+        default=None,
+        description="Seconds from a request to the end of its answer; default five times timeout.",
+    )
+    max_answer_mb: float = Field(
+        default=256.0,
+        description="Largest answer, unpacked, in MB (of 2^20 bytes); beyond it, fail.",
+    )
     retries: int = Field(
         default=3,
         description="Retries after 408, 429, 5xx (except 501 and 505) and lost connections; a 429"
@@ -85,6 +93,8 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
             token=self._token(),
             page_size=self.page_size,
             timeout=self.timeout,
+            answer_timeout=self.answer_timeout or 5 * self.timeout,
+            max_answer_bytes=int(self.max_answer_mb * 2**20),
             retries=self.retries,
             backoff_factor=self.backoff_factor,
             max_wait=self.max_wait,
@@ -113,6 +123,8 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
         limits = {
             "page_size": (1, MAX_PAGE_SIZE),
             "timeout": (0.001, 3600),
+            "answer_timeout": (0.001, 86400),
+            "max_answer_mb": (1, 65536),
             "retries": (0, 10),
             "backoff_factor": (0, 60),
             "max_wait": (0, 86400),
@@ -121,7 +133,7 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise SettingError(f"{name} is {value}; set it to a value from {low} to {high}.")
 
 

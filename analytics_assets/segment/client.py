@@ -26,6 +26,7 @@ from analytics_assets.segment.responses import (
     describe_status,
     is_transient,
     parse_body,
+    read_body,
 )
 from analytics_assets.segment.retry import Outcome, Patience
 from analytics_assets.segment.settings import ApiSettings, Log
@@ -83,7 +84,7 @@ class ApiSession(requests.Session):
         self._log = log
         self._gate = RateLimitGate(log, self.stop, settings.parallel_requests, settings.max_wait)
         self._page_size_lock = threading.Lock()
-        self._adapter = HangUpAdapter(settings.parallel_requests)
+        self._adapter = HangUpAdapter(settings.parallel_requests, settings.answer_timeout)
         self.mount("http://", self._adapter)
         self.mount("https://", self._adapter)
 
@@ -189,9 +190,10 @@ class ApiSession(requests.Session):
     def _send(self, sending: _Sending) -> Answer:
         options = dict(sending.options)
         options["allow_redirects"] = False  # the token must not travel to another host
+        options["stream"] = True  # so that the body can be measured while it is unpacked
         options.setdefault("timeout", self._settings.timeout)
-        response = super().send(sending.request, **options)
-        return Answer(response, response.content)
+        with super().send(sending.request, **options) as response:
+            return Answer(response, read_body(response, self._settings.max_answer_bytes))
 
     def _sleep(self, seconds: float) -> None:
         if self.stop.wait(seconds):

@@ -12,6 +12,9 @@ from urllib.parse import urlsplit
 import orjson
 import requests
 
+from analytics_assets.segment.errors import ResourceError
+
+CHUNK_BYTES: Final = 64 * 1024
 _LONG_NUMBER: Final = b"0" * 20
 _DIGITS_AS_ZERO: Final = bytes.maketrans(b"123456789", b"0" * 9)
 _OK, _TIMEOUT, _TOO_MANY, _SERVER_FAULT = 200, 408, 429, 500
@@ -27,7 +30,7 @@ class Answer:
     """An answer whose body has been read to its end."""
 
     response: requests.Response
-    content: bytes
+    content: bytes | bytearray
 
     @property
     def status(self) -> int:
@@ -69,7 +72,25 @@ def is_transient(status: int) -> bool:
     return status >= _SERVER_FAULT or status in (_TIMEOUT, _TOO_MANY)
 
 
-def parse_body(content: bytes) -> Any:
+def read_body(response: requests.Response, most: int) -> bytearray:
+    """Read a body to its end and unpack it on the way.
+
+    Raises:
+        ResourceError: it is larger than ``most`` bytes; the rest is not unpacked.
+    """
+    content = bytearray()
+    for chunk in response.iter_content(CHUNK_BYTES):
+        content += chunk
+        if len(content) > most:
+            raise ResourceError(
+                f"the answer is larger than {most / 2**20:.0f} MB, unpacked; ask for smaller pages"
+                " (page_size), or raise max_answer_mb",
+                status=response.status_code,
+            )
+    return content
+
+
+def parse_body(content: bytes | bytearray) -> Any:
     """Parse strictly and exactly: orjson rounds whole numbers beyond 64 bits, ``json`` does not.
 
     Raises:

@@ -31,6 +31,8 @@ class ApiSettings:
         token: bearer token; not part of the representation.
         page_size: records asked for per page, 1 to 1000.
         timeout: seconds to connect and to wait for bytes.
+        answer_timeout: seconds from a request to the end of its answer.
+        max_answer_bytes: size of an answer, unpacked, that is not exceeded.
         retries: how often a request is sent again after a transient fault.
         backoff_factor: the n-th retry waits ``backoff_factor * 2 ** (n - 1)`` seconds.
         max_wait: longest that the API may hold a request back by naming a wait, in seconds, all its
@@ -44,6 +46,8 @@ class ApiSettings:
     token: str = field(repr=False)
     page_size: int = 1000
     timeout: float = 60.0
+    answer_timeout: float = 300.0
+    max_answer_bytes: int = 256 * 2**20
     retries: int = 3
     backoff_factor: float = 2.0
     max_wait: float = 300.0

@@ -30,8 +30,6 @@ from analytics_assets.segment.spans import span
 
 RAW: Final = "_raw"
 SLICES: Final = "_slices"
-POLL_SECONDS: Final = 0.002
-"""How long dlt looks away while nothing arrives: its own 10 ms add up to half a second a run."""
 
 Raw = Mapping[str, DltResource]
 
@@ -52,11 +50,6 @@ def api_source(
         routes: tells which reading a request belongs to.
         settings: how to reach the API.
     """
-    # a chain that waits for a rate limit of its own holds a worker: there are enough for all others
-    workers = settings.parallel_requests * 2
-    dlt.config["extract.workers"] = workers
-    dlt.config["extract.max_parallel_items"] = workers
-    dlt.config["extract.futures_poll_interval"] = POLL_SECONDS
     client: ClientConfig = {
         "base_url": settings.base_url,
         "auth": {"type": "bearer", "token": settings.token},

@@ -26,6 +26,7 @@ from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import Log
 from analytics_assets.segment.spans import span
 from analytics_assets.warehouse.destination import new_pipeline
+from analytics_assets.warehouse.dlt_config import configure_dlt
 from analytics_assets.warehouse.locks import exclusive, open_database
 from analytics_assets.warehouse.outcome import LoadRequest, Outcome
 from analytics_assets.warehouse.package import load_group
@@ -51,6 +52,7 @@ def load_groups(request: LoadRequest, look: Look, log: Log) -> Iterator[list[Out
         TokenRejected: the API refused everything.
         AnalyticsError: the destination cannot be reached.
     """
+    configure_dlt(request.api.parallel_requests)
     check_settings(request.warehouse)
     period = Period.of(request.options)
     with ExitStack() as stack:
@@ -114,12 +116,8 @@ def _refused(reading: Reading) -> bool:
 
 
 def _load(plan: GroupPlan, request: LoadRequest, look: Look, log: Log) -> list[Outcome]:
-    pipeline = plan.pipeline
-    pipeline.activate()
-    try:
-        outcomes = load_group(plan, request.warehouse, request.options, log)
-        with span("check"), open_database(request.warehouse, pipeline, log):
-            look(pipeline, outcomes)
-    finally:
-        pipeline.deactivate()
+    plan.pipeline.activate()  # the pipeline of another group was made after it
+    outcomes = load_group(plan, request.warehouse, request.options, log)
+    with span("check"), open_database(request.warehouse, plan.pipeline, log):
+        look(plan.pipeline, outcomes)
     return outcomes

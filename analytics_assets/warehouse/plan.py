@@ -99,7 +99,6 @@ def plan_group(
         parent = readings.get(endpoint.parent.resource) if endpoint.parent else None
         file = folder / f"{endpoint.name}.arrows" if endpoint in endpoints else None
         readings[endpoint.name] = _reading(endpoint, parent, pipeline, file, request.api, period)
-    pipeline.deactivate()
     return GroupPlan(group, pipeline, folder, list(readings.values()), before)
 
 
