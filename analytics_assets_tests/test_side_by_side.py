@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -153,8 +154,11 @@ def test_sigterm_ends_all_readings(loaded: Project, said: str) -> None:
 
     It ends before it has had the answer.
     """
-    arrived = hold(loaded, "/labels", Reply(delay=10 * PATIENCE))
-    code, text = loaded.terminate(arrived, said, "group:catalog or group:identity")
+    held = 10 * PATIENCE
+    arrived = hold(loaded, "/labels", Reply(delay=held))
+    config = json.dumps({"resources": {"api": {"config": {"timeout": held}}}})
+    words = ("group:catalog or group:identity", "--config-json", config)
+    code, text = loaded.terminate(arrived, said, *words)
     assert code != 0
     assert loaded.sandbox.count("/labels") == 0, text[-3000:]
     assert list((loaded.folder / "tmp").glob("analytics_assets_*")) == []
