@@ -17,11 +17,11 @@ from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.endpoints import BY_NAME, GROUPS
 from analytics_assets.segment.errors import AnalyticsError, DestinationBusy
+from analytics_assets.segment.interrupts import on_interrupt
 from analytics_assets.segment.model import Group
 from analytics_assets.segment.reader import (
     REFUSALS,
     ReadingSession,
-    aborted_by_signals,
     raise_if_refused,
     read_group,
 )
@@ -127,13 +127,14 @@ class _Run:
         readings = [reading for plan in plans.values() for reading in plan.readings]
         with (
             ReadingSession(self.request.api, self.log, readings) as session,
+            on_interrupt(session.abort),
             _reading_aside(session, plans) as readers,
         ):
             for group, plan in plans.items():
-                _wait(session, readers[group])
+                _wait(readers[group])
                 if all(_refused(reading) for reading in plan.readings):
                     for reader in readers.values():
-                        _wait(session, reader)
+                        _wait(reader)
                     raise_if_refused(session, readings)
                 yield self._load(plan)
                 locks[group].close()
@@ -162,8 +163,8 @@ def _reading_aside(
             session.abort()
 
 
-def _wait(session: ReadingSession, reader: Future[None]) -> None:
-    with span("read"), aborted_by_signals(session):
+def _wait(reader: Future[None]) -> None:
+    with span("read"):
         reader.result()
 
 
