@@ -35,6 +35,8 @@ from analytics_assets.segment.model import Endpoint
 
 ALL_TABLES = frozenset(endpoint.name for endpoint in ENDPOINTS)
 Row = dict[str, Any]
+PATIENCE = 90
+"""Seconds after which what does not happen is taken to hang: a guard, never a measure."""
 
 
 @dataclass
@@ -81,13 +83,14 @@ class Project:
         return [*main, "--select", select, "-m", "analytics_assets", *options]
 
     def terminate(
-        self, due: threading.Event, pause: float, select: str, *options: str
-    ) -> tuple[int, float, str]:
-        """Start ``dagster asset materialize`` and send it SIGTERM, ``pause`` seconds after ``due``.
+        self, due: threading.Event, said: str, select: str, *options: str
+    ) -> tuple[int, str]:
+        """Start ``dagster asset materialize``; send it SIGTERM after ``due``, once it ``said`` so.
 
-        Return its exit code, the seconds it took from the signal to its end, and its output.
+        Return its exit code and its output.
         """
-        with (self.folder / "log").open("w+") as log:
+        output = self.folder / "log"
+        with output.open("w") as log:
             run = subprocess.Popen(
                 self.words(select, *options),
                 cwd=self.folder,
@@ -96,16 +99,13 @@ class Project:
                 stderr=log,
             )
             try:
-                assert due.wait(90), run.poll()
-                time.sleep(pause)
+                assert due.wait(PATIENCE), output.read_text()[-3000:]
+                wait_for(lambda: said in output.read_text())
                 run.send_signal(signal.SIGTERM)
-                began = time.monotonic()
-                code = run.wait(60)
+                code = run.wait(PATIENCE)
             finally:
                 run.kill()
-            took = time.monotonic() - began
-            log.seek(0)
-            return code, took, log.read()
+        return code, output.read_text()
 
     def materialize(
         self,
@@ -207,6 +207,14 @@ class Project:
             served = self.sandbox.workspace.usage(name, month.isoformat())
             rows += with_daily(BY_NAME[name], expected_rows(BY_NAME[name], served))
         return sort_rows(BY_NAME[name], rows)
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until something is the case."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
 
 
 class environment:  # noqa: N801 - reads as a verb at the place of use

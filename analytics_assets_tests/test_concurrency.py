@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +12,7 @@ import pytest
 
 from analytics_assets.segment.endpoints import in_group
 from analytics_assets_tests.conftest import on_postgres
-from analytics_assets_tests.harness import Project, failure_of, materialized
+from analytics_assets_tests.harness import PATIENCE, Project, failure_of, wait_for
 
 SELECTIONS = ("*", "group:identity", "sources,labels,usage_mtu_daily", "group:identity")
 ROUNDS = 5
@@ -67,36 +66,62 @@ def test_two_processes_load_the_same_group(
 
 
 def test_a_reader_delays_the_load_and_is_named(project: Project) -> None:
-    """Prevents a failed night because somebody looks at the database while it is loaded."""
+    """Prevents a failed night because somebody looks at the database while it is loaded.
+
+    The reader lets go of it only when the run has said that it waits.
+    """
     assert failure_of(project.materialize("labels")) == ""
-    reader = open_for_reading(project, seconds=4)
-    result = project.materialize("labels")
-    assert failure_of(result) == ""
-    assert set(materialized(result)) == {"labels"}
-    reader.wait(30)
-    reader = open_for_reading(project, seconds=30)
-    try:
+    output = project.folder / "log"
+    with (
+        open_for_reading(project) as reader,
+        output.open("w") as log,
+        subprocess.Popen(
+            project.words("labels"), cwd=project.folder, env=project.env, stdout=log, stderr=log
+        ) as run,
+    ):
+        try:
+            wait_for(lambda: "Waiting: " in output.read_text())
+        finally:
+            reader.communicate()
+        run.wait(PATIENCE)
+    assert run.returncode == 0, output.read_text()[-3000:]
+    assert "Materialized value labels" in output.read_text()
+    project.assert_equal(["labels"])
+
+
+def test_a_reader_is_waited_for_no_longer_than_told(project: Project) -> None:
+    """Prevents that one forgotten client stops all loads for ever, and nobody knows which."""
+    assert failure_of(project.materialize("labels")) == ""
+    with open_for_reading(project) as reader:
         text = failure_of(project.materialize("labels", warehouse={"reader_timeout": 1.0}))
-    finally:
-        reader.kill()
-        reader.wait()
+        assert reader.poll() is None
+        reader.communicate()
     assert f"PID {reader.pid}" in text
     assert "holds warehouse.duckdb open" in text
     project.assert_equal(["labels"])
 
 
-def open_for_reading(project: Project, seconds: float) -> subprocess.Popen[bytes]:
-    """Hold the DuckDB file open in another process."""
+def open_for_reading(project: Project) -> subprocess.Popen[bytes]:
+    """Hold the DuckDB file open in another process, until its input is closed."""
     code = f"""
-        import duckdb, time
+        import duckdb, sys
         connection = duckdb.connect({str(project.database)!r}, read_only=True)
         print("open", flush=True)
-        time.sleep({seconds})
+        sys.stdin.read()
     """
-    reader = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
-    assert reader.stdout is not None
-    reader.stdout.readline()
-    return reader
+    return holding(code)
+
+
+def holding(code: str) -> subprocess.Popen[bytes]:
+    """Run Python code in another process; return it once it has told that it holds something."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    holder.stdout.readline()
+    return holder
 
 
 def test_another_run_is_waited_for_no_longer_than_told(project: Project) -> None:
@@ -104,19 +129,13 @@ def test_another_run_is_waited_for_no_longer_than_told(project: Project) -> None
     assert failure_of(project.materialize("labels")) == ""
     lock = project.database.with_name(f".{project.database.name}.analytics.identity.lock")
     code = f"""
-        import filelock, time
+        import filelock, sys
         with filelock.FileLock({str(lock)!r}):
             print("held", flush=True)
-            time.sleep(60)
+            sys.stdin.read()
     """
-    holder = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
-    assert holder.stdout is not None
-    holder.stdout.readline()
-    began = time.monotonic()
-    try:
+    with holding(code) as holder:
         text = failure_of(project.materialize("labels", warehouse={"lock_timeout": 1.0}))
-    finally:
-        holder.kill()
-        holder.wait()
+        assert holder.poll() is None
+        holder.communicate()
     assert "another run is loading the identity group" in text
-    assert time.monotonic() - began < 30

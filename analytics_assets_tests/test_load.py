@@ -31,6 +31,8 @@ from analytics_assets_tests.harness import (
 )
 from analytics_assets_tests.requests_made import expected_requests, periods, requests_by_name
 
+pytestmark = pytest.mark.xdist_group("load")
+
 SQL_TYPES = {
     "text": "VARCHAR",
     "bool": "BOOLEAN",
@@ -89,6 +91,7 @@ def test_the_whole_workspace_lands_exactly(start: Start) -> None:
     project = start(Options())
     done = project.run("*")
     assert done.returncode == 0, done.stdout[-3000:]
+    assert "|[WARNING]|" not in done.stdout, done.stdout[-3000:]  # dlt's, of what is meant so
     assert project.tables() == ALL_TABLES
     project.assert_equal()
     assert requests_by_name(project.sandbox.requests) == expected_requests(project)
@@ -385,7 +388,7 @@ def test_progress_reaches_the_event_log_while_reading(
         lines = log_lines(instance, result)
     assert failure_of(result) == ""
     told = [(moment, text) for moment, text in lines if text.startswith("Read so far")]
-    assert 2 <= len(told) <= 5
+    assert len(told) >= 2
     moments = [moment for moment, _ in told]
     assert all(b - a > 0.25 for a, b in pairwise(moments))
     assert "users" in told[0][1]

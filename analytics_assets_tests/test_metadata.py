@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from dagster import AssetSpec, MetadataValue, TableMetadataValue
+from matplotlib.figure import Figure
 from PIL import Image
 
 from analytics_assets.orchestration.assets import build_assets
@@ -28,6 +29,8 @@ from analytics_assets.segment.model import Endpoint
 from analytics_assets.warehouse.checks.findings import DailyFigures, Figures
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import ALL_TABLES, Project, failure_of
+
+pytestmark = pytest.mark.xdist_group("metadata")
 
 LARGEST_CHART = 40_000
 USAGE = [endpoint.name for endpoint in ENDPOINTS if endpoint.monthly]
@@ -232,10 +235,28 @@ def test_figures_without_a_chart(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_chart_is_quick() -> None:
-    """Prevents that the picture takes as long as the load."""
+    """Prevents that the picture takes as long as the load: it costs little more than a bare plot.
+
+    Measures processor time in turn, and of each the best counts, so that other work on the machine
+    does not. It stops as soon as the promise is seen to hold.
+    """
     today = datetime.now(timezone.utc).date()
     days = [(today - timedelta(days=n), (n * 31 % 97,)) for n in range(400)]
-    usage_chart("usage", ["daily_a"], days, today)  # the import and the fonts
-    begun = time.process_time()
-    usage_chart("usage", ["daily_a"], days, today)
-    assert time.process_time() - begun < 0.5
+
+    def bare_plot() -> None:
+        figure = Figure()
+        figure.add_subplot().plot(range(400))
+        figure.savefig(io.BytesIO(), format="png")
+
+    def chart() -> None:
+        usage_chart("usage", ["daily_a"], days, today)
+
+    best: dict[str, float] = {}
+    for _ in range(10):
+        for name, draw in (("bare", bare_plot), ("chart", chart)):
+            begun = time.process_time()
+            draw()
+            best[name] = min(best.get(name, 1e9), time.process_time() - begun)
+        if best["chart"] <= 2 * best["bare"]:
+            return
+    pytest.fail(f"{best['chart']:.2f} s, where a bare plot takes {best['bare']:.2f} s")

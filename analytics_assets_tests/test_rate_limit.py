@@ -19,6 +19,8 @@ pytestmark = pytest.mark.unit
 LOG = logging.getLogger(__name__)
 A_WHILE = 0.2
 """Seconds in which a request that nothing holds back has long passed."""
+LONGEST = 300
+"""The longest wait for the end of a window that a run puts up with, in seconds."""
 PATIENCE = 60
 """Seconds after which a test that hangs is given up."""
 
@@ -33,7 +35,7 @@ def stop() -> threading.Event:
 def gate(stop: threading.Event, caplog: pytest.LogCaptureFixture) -> RateLimitGate:
     """Return an open gate, whose log is kept."""
     caplog.set_level(logging.INFO)
-    return RateLimitGate(LOG, stop, parallel=16, max_wait=300)
+    return RateLimitGate(LOG, stop, parallel=16, max_wait=LONGEST)
 
 
 def end(gate: RateLimitGate, turn: Turn, left: int | None, reset_in: float | None = None) -> None:
@@ -91,6 +93,13 @@ def test_an_empty_window_is_waited_out(
     end(gate, gate.enter(), 0, 1)
     assert gate.enter().waited >= 0.9
     assert "no request is left in this rate-limit window" in caplog.text
+
+
+def test_a_window_that_ends_too_late_is_not_waited_for(gate: RateLimitGate) -> None:
+    """Prevents that a run hangs for hours: the API refuses, and the refusal names the wait."""
+    end(gate, gate.enter(), 0, LONGEST + 1)
+    _, passed = enter_beside(gate)
+    assert passed.wait(PATIENCE)
 
 
 @pytest.mark.parametrize("left", [0, 1])

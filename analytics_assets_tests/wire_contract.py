@@ -118,6 +118,8 @@ def _resource(fact: Facts, parent: Facts | None, example: Facts | None) -> dict[
         "period": "period" in fact["query_params"],
         "needs_feature": "needs_feature" in fact,
     }
+    if events := fact.get("audit_events", {}).get("documented"):
+        resource["audit_events"] = sorted(events)
     if "single" in fact.get("kind", ""):
         resource["single"] = True
     field = re.search(r"\{(\w+)\}", fact["path"])

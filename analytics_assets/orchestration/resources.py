@@ -8,7 +8,6 @@ and stores resource config.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,7 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from analytics_assets.segment.errors import SettingError
-from analytics_assets.segment.settings import ApiSettings
+from analytics_assets.segment.settings import ApiSettings, is_loopback
 from analytics_assets.warehouse.preflight import check_settings
 from analytics_assets.warehouse.settings import WarehouseSettings
 
@@ -48,6 +47,14 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
     )
     timeout: float = Field(
         default=60.0, description="Seconds to wait for a connection, and for bytes of an answer."
+    )
+    answer_timeout: float | None = Field(
+        default=None,
+        description="Seconds from a request to the end of its answer; default five times timeout.",
+    )
+    max_answer_mb: float = Field(
+        default=256.0,
+        description="Largest answer, unpacked, in MB (of 2^20 bytes); beyond it, fail.",
     )
     retries: int = Field(
         default=3,
@@ -85,6 +92,8 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
             token=self._token(),
             page_size=self.page_size,
             timeout=self.timeout,
+            answer_timeout=self.answer_timeout or 5 * self.timeout,
+            max_answer_bytes=int(self.max_answer_mb * 2**20),
             retries=self.retries,
             backoff_factor=self.backoff_factor,
             max_wait=self.max_wait,
@@ -113,6 +122,8 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
         limits = {
             "page_size": (1, MAX_PAGE_SIZE),
             "timeout": (0.001, 3600),
+            "answer_timeout": (0.001, 86400),
+            "max_answer_mb": (1, 65536),
             "retries": (0, 10),
             "backoff_factor": (0, 60),
             "max_wait": (0, 86400),
@@ -121,7 +132,7 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise SettingError(f"{name} is {value}; set it to a value from {low} to {high}.")
 
 
@@ -198,7 +209,7 @@ def _check_url(url: str) -> None:
             "ANALYTICS_API_BASE_URL holds more than scheme, host and path; remove the rest (a"
             " token belongs into ANALYTICS_API_TOKEN)."
         )
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise SettingError(
             f"ANALYTICS_API_BASE_URL is {url!r}: over plain http the token would be readable on the"
             " way; use https."
@@ -207,10 +218,3 @@ def _check_url(url: str) -> None:
 
 def _without_userinfo(url: str) -> str:
     return url.rpartition("@")[2]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

@@ -151,6 +151,7 @@ def _impatient(settings: ApiSettings) -> ApiSettings:
     return replace(
         settings,
         timeout=min(settings.timeout, 10.0),
+        answer_timeout=min(settings.answer_timeout, 20.0),
         retries=min(settings.retries, 1),
         backoff_factor=min(settings.backoff_factor, 1.0),
         max_wait=min(settings.max_wait, 20.0),

@@ -15,10 +15,11 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from analytics_assets.segment.errors import ResourceError
 from analytics_assets.segment.hang_up import HangUpAdapter
-from analytics_assets.segment.network import describe_error
+from analytics_assets.segment.network import NetworkSession, describe_error
 from analytics_assets.segment.rate_limit import RateLimitGate, RequestLimiter, Turn
 from analytics_assets.segment.responses import (
     Answer,
@@ -26,6 +27,7 @@ from analytics_assets.segment.responses import (
     describe_status,
     is_transient,
     parse_body,
+    read_body,
 )
 from analytics_assets.segment.retry import Outcome, Patience
 from analytics_assets.segment.settings import ApiSettings, Log
@@ -66,7 +68,7 @@ class _Sending:
         return urlsplit(self.request.url or "").path
 
 
-class ApiSession(requests.Session):
+class ApiSession(NetworkSession):
     """A session whose answers are complete JSON bodies; anything else is a :class:`ResourceError`.
 
     Args:
@@ -76,14 +78,13 @@ class ApiSession(requests.Session):
 
     def __init__(self, settings: ApiSettings, log: Log) -> None:
         super().__init__()
-        self.trust_env = False  # no token from .netrc in place of the configured one
         self.stop = threading.Event()
         self.page_size = settings.page_size
         self._settings = settings
         self._log = log
         self._gate = RateLimitGate(log, self.stop, settings.parallel_requests, settings.max_wait)
         self._page_size_lock = threading.Lock()
-        self._adapter = HangUpAdapter(settings.parallel_requests)
+        self._adapter = HangUpAdapter(settings.parallel_requests, settings.answer_timeout)
         self.mount("http://", self._adapter)
         self.mount("https://", self._adapter)
 
@@ -119,12 +120,11 @@ class ApiSession(requests.Session):
         Args:
             request: what to send.
             limiter: holds the request back for a rate limit of its list; a retry counts, too.
-            options: as for :meth:`requests.Session.send`.
+            options: as for the ``send`` of an adapter of requests.
 
         Raises:
             ResourceError: retries ran out, the answer is an error, a redirect or not JSON.
         """
-        request.hooks = {"response": []}  # RESTClient's own status check would end the retries
         request = self._with_page_size(request)
         sending = _Sending(request, options, Patience(self._settings), limiter)
         answer = self._persist(sending)
@@ -154,7 +154,7 @@ class ApiSession(requests.Session):
             outcome: Outcome
             try:
                 outcome = turn.answer = self._send(sending)
-            except OSError as error:  # of requests, or of a file of certificates
+            except (OSError, HTTPError) as error:  # requests lets a few of others through
                 outcome = error
             if isinstance(outcome, Answer) and outcome.refused:
                 again_in = sending.patience.again_in(outcome)
@@ -187,11 +187,15 @@ class ApiSession(requests.Session):
                 limiter.leave()
 
     def _send(self, sending: _Sending) -> Answer:
-        options = dict(sending.options)
-        options["allow_redirects"] = False  # the token must not travel to another host
-        options.setdefault("timeout", self._settings.timeout)
-        response = super().send(sending.request, **options)
-        return Answer(response, response.content)
+        """Send past the session: it would look at where a redirect leads, which none may do."""
+        request = sending.request
+        options = {
+            "timeout": self._settings.timeout,
+            **self.route(request.url or "", sending.options),
+        }
+        options["stream"] = True  # so that the body can be measured while it is unpacked
+        with self._adapter.send(request, **options) as response:
+            return Answer(response, read_body(response, self._settings.max_answer_bytes))
 
     def _sleep(self, seconds: float) -> None:
         if self.stop.wait(seconds):
@@ -221,9 +225,7 @@ class ApiSession(requests.Session):
     def _check(self, answer: Answer) -> None:
         if answer.ok:
             return
-        text = describe_status(answer)
-        if self._settings.token:
-            text = text.replace(self._settings.token, "***")  # the API may repeat what it refuses
+        text = describe_status(answer, self._settings.token)
         raise ResourceError(text, status=answer.status, passing=is_transient(answer.status))
 
 

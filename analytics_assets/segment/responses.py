@@ -12,6 +12,10 @@ from urllib.parse import urlsplit
 import orjson
 import requests
 
+from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.foreign_text import foreign_text
+
+CHUNK_BYTES: Final = 64 * 1024
 _LONG_NUMBER: Final = b"0" * 20
 _DIGITS_AS_ZERO: Final = bytes.maketrans(b"123456789", b"0" * 9)
 _OK, _TIMEOUT, _TOO_MANY, _SERVER_FAULT = 200, 408, 429, 500
@@ -27,7 +31,7 @@ class Answer:
     """An answer whose body has been read to its end."""
 
     response: requests.Response
-    content: bytes
+    content: bytes | bytearray
 
     @property
     def status(self) -> int:
@@ -69,7 +73,25 @@ def is_transient(status: int) -> bool:
     return status >= _SERVER_FAULT or status in (_TIMEOUT, _TOO_MANY)
 
 
-def parse_body(content: bytes) -> Any:
+def read_body(response: requests.Response, most: int) -> bytearray:
+    """Read a body to its end and unpack it on the way.
+
+    Raises:
+        ResourceError: it is larger than ``most`` bytes; the rest is not unpacked.
+    """
+    content = bytearray()
+    for chunk in response.iter_content(CHUNK_BYTES):
+        content += chunk
+        if len(content) > most:
+            raise ResourceError(
+                f"the answer is larger than {most / 2**20:.0f} MB, unpacked; ask for smaller pages"
+                " (page_size), or raise max_answer_mb",
+                status=response.status_code,
+            )
+    return content
+
+
+def parse_body(content: bytes | bytearray) -> Any:
     """Parse strictly and exactly: orjson rounds whole numbers beyond 64 bits, ``json`` does not.
 
     Raises:
@@ -84,13 +106,19 @@ def parse_body(content: bytes) -> Any:
         raise BadBody("nested too deeply") from None
 
 
-def describe_status(answer: Answer) -> str:
-    """Say in words what a status other than 200 means and what the user can do about it."""
+def describe_status(answer: Answer, token: str) -> str:
+    """Say in words what a status other than 200 means and what the user can do about it.
+
+    Args:
+        answer: what came; its words may repeat the token that it refuses.
+        token: masked in them.
+    """
     status = answer.status
-    told = "; ".join(str(e["message"]) for e in answer.errors if e.get("message"))[:300]
+    messages = (str(error["message"]) for error in answer.errors if error.get("message"))
+    told = foreign_text("; ".join(messages), token)
     said = f'HTTP {status} ("{told}")' if told else f"HTTP {status}"
     if answer.response.is_redirect:
-        host = urlsplit(answer.headers.get("Location", "")).netloc
+        host = foreign_text(_host_of(answer.headers.get("Location", "")), token)
         return f"{said}: a redirect to {host or 'elsewhere'}; check ANALYTICS_API_BASE_URL"
     advice = {
         401: "the token is not accepted here; check ANALYTICS_API_TOKEN, its region and its roles",
@@ -102,3 +130,10 @@ def describe_status(answer: Answer) -> str:
     if is_transient(status) and not answer.refused:
         return f"{said}: the API had a fault, also after the retries; run the asset again later"
     return f"{said}: {advice.get(status, 'the API answered in a way that is not documented')}"
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""

@@ -5,6 +5,7 @@ Plain values, so that definitions can name them without importing what a run nee
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,6 +32,8 @@ class ApiSettings:
         token: bearer token; not part of the representation.
         page_size: records asked for per page, 1 to 1000.
         timeout: seconds to connect and to wait for bytes.
+        answer_timeout: seconds from a request to the end of its answer.
+        max_answer_bytes: size of an answer, unpacked, that is not exceeded.
         retries: how often a request is sent again after a transient fault.
         backoff_factor: the n-th retry waits ``backoff_factor * 2 ** (n - 1)`` seconds.
         max_wait: longest that the API may hold a request back by naming a wait, in seconds, all its
@@ -44,6 +47,8 @@ class ApiSettings:
     token: str = field(repr=False)
     page_size: int = 1000
     timeout: float = 60.0
+    answer_timeout: float = 300.0
+    max_answer_bytes: int = 256 * 2**20
     retries: int = 3
     backoff_factor: float = 2.0
     max_wait: float = 300.0
@@ -69,3 +74,11 @@ class LoadOptions:
     end_month: str | None = None
     audit_start: str | None = None
     expect_fewer_rows: bool = False
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a name or address is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

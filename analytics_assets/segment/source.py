@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
+from urllib.parse import quote, unquote
 
 import dlt
 import pyarrow as pa
@@ -30,8 +31,6 @@ from analytics_assets.segment.spans import span
 
 RAW: Final = "_raw"
 SLICES: Final = "_slices"
-POLL_SECONDS: Final = 0.002
-"""How long dlt looks away while nothing arrives: its own 10 ms add up to half a second a run."""
 
 Raw = Mapping[str, DltResource]
 
@@ -52,11 +51,6 @@ def api_source(
         routes: tells which reading a request belongs to.
         settings: how to reach the API.
     """
-    # a chain that waits for a rate limit of its own holds a worker: there are enough for all others
-    workers = settings.parallel_requests * 2
-    dlt.config["extract.workers"] = workers
-    dlt.config["extract.max_parallel_items"] = workers
-    dlt.config["extract.futures_poll_interval"] = POLL_SECONDS
     client: ClientConfig = {
         "base_url": settings.base_url,
         "auth": {"type": "bearer", "token": settings.token},
@@ -161,7 +155,7 @@ def _parent_slices(
             if extraction.failure:
                 return
             if extraction.expect(str(identifier)):
-                yield [{way.param: identifier}]
+                yield [{way.param: quote(str(identifier), safe="")}]  # it goes into a path
 
     return slices
 
@@ -190,7 +184,7 @@ def _typing(reading: Reading, routes: Routes) -> Callable[[Any], pa.Table | None
         _, chain = routes.find(page.response.request.url or "")
         if parent:
             for record in page:
-                record[parent.param] = record.pop(included)
+                record[parent.param] = unquote(record.pop(included))
         try:
             with span("type"):
                 table = reading.typer.table(page, rows.get(chain, 0))

@@ -4,7 +4,6 @@ fails; then mark what is gone, and count.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timezone
 from typing import Any, Final, cast
@@ -25,6 +24,7 @@ from analytics_assets.segment.spans import span
 from analytics_assets.segment.staging import Staging
 from analytics_assets.warehouse.counts import count_rows, mark_deleted
 from analytics_assets.warehouse.destination import new_pipeline
+from analytics_assets.warehouse.dlt_config import only_errors_logged
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import Outcome, TableCounts
 from analytics_assets.warehouse.plan import GroupPlan
@@ -106,9 +106,8 @@ def _load_package(
     pipeline: Pipeline, outcomes: Sequence[Outcome], warehouse: WarehouseSettings, log: Log
 ) -> None:
     """Extract what was staged, normalize and load; then mark deletions and count."""
-    dlt.config["normalize.parquet_normalizer.add_dlt_load_id"] = True  # mark_deleted needs it
     source = table_source(outcomes, warehouse)
-    with span("extract"):
+    with span("extract"), only_errors_logged():
         pipeline.extract(source, loader_file_format=_file_format(pipeline))
     with span("normalize"):
         pipeline.normalize()
@@ -235,13 +234,3 @@ def _load_failure(error: PipelineStepFailed) -> ResourceError:
     return ResourceError(
         f"the destination did not take its rows: {root_message(error)}; the table stays as it was"
     )
-
-
-class _KnownWarning(logging.Filter):
-    """Drops dlt's warning that JSON columns travel as text: here that is what is meant."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return "when merging arrow schema with dlt schema" not in record.getMessage()
-
-
-logging.getLogger("dlt").addFilter(_KnownWarning())
