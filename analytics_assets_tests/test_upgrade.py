@@ -25,6 +25,8 @@ from analytics_assets_tests.requests_made import expected_requests, requests_by_
 from analytics_assets_tests.timetravel import USAGE, assert_usage, at, months_asked
 from analytics_assets_tests.upgrade import FIRST, OPTIONS, happen, restore
 
+pytestmark = pytest.mark.xdist_group("upgrade")
+
 NOW = FIRST + timedelta(days=2)
 """A day after version 0.1 loaded last; the tests stand still at it, whatever the day is."""
 Columns = dict[str, dict[str, str]]
