@@ -358,7 +358,7 @@ def comparable(endpoint: Endpoint, rows: Iterable[Row], *, live: bool = True) ->
         for name, value in row.items():
             if name.startswith("_dlt") or (live and name == "deleted_at"):
                 continue
-            kind = kinds.get(name, "json" if str(value)[:1] in "{[" else "text")
+            kind = kinds.get(name, "json" if str(value).startswith(("{", "[")) else "text")
             is_json = kind == "json" and isinstance(value, str)
             clean[name] = json.loads(value) if is_json else _utc(value)
         result.append(clean)
