@@ -442,6 +442,21 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
     ),
     Endpoint(
+        name="invites",
+        group="identity",
+        path="/invites",
+        selector="data.invites",
+        key=("email",),
+        description=(
+            "One row per invitation to the workspace that has not been accepted yet. A row that"
+            " goes was accepted, withdrawn or has expired; the person then may be among the users."
+        ),
+        columns=(Column("email", "text", "E-mail address that was invited.", personal=True),),
+        docs=f"{_DOCS}/IAM-Users",
+        strings="email",
+        event_types=("Invite", "New Segment User", "Non-Segment User", "User Invite"),
+    ),
+    Endpoint(
         name="groups",
         group="identity",
         path="/groups",
