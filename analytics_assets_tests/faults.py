@@ -18,6 +18,7 @@ from dlt.common.versioned_state import decompress_state
 from analytics_assets.sandbox import RESOURCES, Options, Reply, RequestInfo, Sandbox
 from analytics_assets.sandbox.app import Api as _Api
 from analytics_assets.segment.endpoints import BY_NAME, in_group
+from analytics_assets.segment.model import ColumnType, Endpoint
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import Project
 
@@ -27,6 +28,11 @@ LISTS = ("sources", "labels")
 PAGE_SIZE = 7
 RETRIES = 2
 API = {"page_size": PAGE_SIZE, "retries": RETRIES}
+OTHER_VALUES: Mapping[ColumnType, Callable[[Any], Any]] = {
+    "text": lambda _: "changed",
+    "bool": lambda value: not value,
+    "timestamp": lambda _: "2020-01-02T03:04:05.000Z",
+}
 
 Body = dict[str, Any]
 Fault = Callable[[Body, RequestInfo], Reply | Body]
@@ -82,13 +88,20 @@ def change_everything(project: Project, group: str) -> None:
             fields = {c.wire: int(record[c.wire]) + 1 for c in endpoint.counters}
             key = [record[wire] for wire in endpoint.key]
             workspace.restate(name, key, fields)
-        elif name == "labels":
-            workspace.put(name, {"key": "brand", "value": "new", "description": "changed"})
         else:
-            field = next(c.wire for c in endpoint.columns if c.type == "bool" or c.wire == "name")
             record = workspace.records(name)[0]
-            value = not record.get(field) if field != "name" else "changed"
-            workspace.put(name, {**record, field: value})
+            workspace.put(name, {**record, **changed_field(endpoint, record)})
+
+
+def changed_field(endpoint: Endpoint, record: Body) -> Body:
+    """Return another value for a field that neither identifies a record nor points to another."""
+    fixed = {*endpoint.key, getattr(endpoint.slice, "param", "")}
+    column = next(
+        c
+        for c in endpoint.columns
+        if c.wire not in fixed and not c.wire.endswith("Id") and c.type in OTHER_VALUES
+    )
+    return {column.wire: OTHER_VALUES[column.type](record.get(column.wire))}
 
 
 def inject(project: Project, name: str, fault: Fault, *, page: int = 1) -> None:

@@ -238,6 +238,7 @@ def most_in_a_minute(times: list[float]) -> int:
     return max(sum(start <= moment < start + 60 for moment in times) for start in times)
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("limit", [1, 7, 200])
 def test_a_list_stays_below_its_own_limit(limit: int) -> None:
     """Prevents that a burst at the end of one minute and one in the next exceed the limit."""
@@ -254,6 +255,7 @@ def test_a_list_stays_below_its_own_limit(limit: int) -> None:
     assert arrived[-1] - arrived[0] < 60 * 5  # and no slower than need be
 
 
+@pytest.mark.unit
 def test_a_burst_up_to_the_limit_does_not_wait() -> None:
     """Prevents that requests are spread although the limit is far away."""
     clock, log = Clock(), Lines()
@@ -262,6 +264,7 @@ def test_a_burst_up_to_the_limit_does_not_wait() -> None:
     assert log.lines == []
 
 
+@pytest.mark.unit
 def test_a_long_wait_is_announced_once() -> None:
     """Prevents a silent minute, and a line for each of many waiting threads."""
     clock, log = Clock(), Lines()

@@ -6,17 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 HERE = Path(__file__).parent
-# The half that is usable by itself, without an orchestrator.
-DLT_HALF = (
-    "segment.endpoints",
-    "segment.source",
-    "segment.audit_trail",
-    "warehouse.load",
-    "warehouse.tables",
-)
 
 
 def modules_loaded_by(module: str) -> set[str]:
@@ -36,14 +26,6 @@ def modules_loaded_by(module: str) -> set[str]:
     )
     assert ended.returncode == 0, ended.stderr
     return set(ended.stdout.split())
-
-
-@pytest.mark.parametrize("module", DLT_HALF)
-def test_dlt_half_never_imports_dagster(module: str) -> None:
-    """An import of dagster here ends the use of the pure-dlt half without an orchestrator."""
-    loaded = modules_loaded_by(f"analytics_assets.{module}")
-    assert "analytics_assets" in loaded
-    assert not [name for name in loaded if name.startswith("dagster")]
 
 
 def test_endpoints_need_the_standard_library_only() -> None:

@@ -8,14 +8,9 @@ failure is a plain ``dagster.Failure``, with the same sentence and a traceback b
 
 from __future__ import annotations
 
-from typing import Final
-
 from dagster import Failure
 
-from analytics_assets.segment.errors import AnalyticsError, SettingError, TokenRejected
-
-FINAL_ERRORS: Final = (SettingError, TokenRejected)
-"""Errors that stay until a person has changed something."""
+from analytics_assets.segment.errors import AnalyticsError
 
 
 class StepFailure(Failure):
@@ -64,11 +59,11 @@ def step_failure(text: str, *, allow_retries: bool) -> Failure:
 
 def failure_of(error: AnalyticsError) -> Failure:
     """Return the failure of a step that ``error`` has ended."""
-    return step_failure(str(error), allow_retries=not isinstance(error, FINAL_ERRORS))
+    return step_failure(str(error), allow_retries=error.passing)
 
 
 def allows_retries(error: Exception) -> bool:
     """Tell whether a step that ``error`` has ended may well succeed later."""
     if isinstance(error, Failure):
         return bool(error.allow_retries)
-    return not isinstance(error, FINAL_ERRORS)
+    return error.passing if isinstance(error, AnalyticsError) else True

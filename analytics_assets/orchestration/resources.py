@@ -8,7 +8,6 @@ and stores resource config.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 from typing import Final
@@ -19,7 +18,7 @@ from dagster import ConfigurableResource
 from pydantic import Field
 
 from analytics_assets.segment.errors import SettingError
-from analytics_assets.segment.settings import ApiSettings
+from analytics_assets.segment.settings import ApiSettings, is_loopback
 from analytics_assets.warehouse.preflight import check_settings
 from analytics_assets.warehouse.settings import WarehouseSettings
 
@@ -210,7 +209,7 @@ def _check_url(url: str) -> None:
             "ANALYTICS_API_BASE_URL holds more than scheme, host and path; remove the rest (a"
             " token belongs into ANALYTICS_API_TOKEN)."
         )
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise SettingError(
             f"ANALYTICS_API_BASE_URL is {url!r}: over plain http the token would be readable on the"
             " way; use https."
@@ -219,10 +218,3 @@ def _check_url(url: str) -> None:
 
 def _without_userinfo(url: str) -> str:
     return url.rpartition("@")[2]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

@@ -15,10 +15,11 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from analytics_assets.segment.errors import ResourceError
 from analytics_assets.segment.hang_up import HangUpAdapter
-from analytics_assets.segment.network import describe_error
+from analytics_assets.segment.network import NetworkSession, describe_error
 from analytics_assets.segment.rate_limit import RateLimitGate, RequestLimiter, Turn
 from analytics_assets.segment.responses import (
     Answer,
@@ -67,7 +68,7 @@ class _Sending:
         return urlsplit(self.request.url or "").path
 
 
-class ApiSession(requests.Session):
+class ApiSession(NetworkSession):
     """A session whose answers are complete JSON bodies; anything else is a :class:`ResourceError`.
 
     Args:
@@ -77,7 +78,6 @@ class ApiSession(requests.Session):
 
     def __init__(self, settings: ApiSettings, log: Log) -> None:
         super().__init__()
-        self.trust_env = False  # no token from .netrc in place of the configured one
         self.stop = threading.Event()
         self.page_size = settings.page_size
         self._settings = settings
@@ -120,12 +120,11 @@ class ApiSession(requests.Session):
         Args:
             request: what to send.
             limiter: holds the request back for a rate limit of its list; a retry counts, too.
-            options: as for :meth:`requests.Session.send`.
+            options: as for the ``send`` of an adapter of requests.
 
         Raises:
             ResourceError: retries ran out, the answer is an error, a redirect or not JSON.
         """
-        request.hooks = {"response": []}  # RESTClient's own status check would end the retries
         request = self._with_page_size(request)
         sending = _Sending(request, options, Patience(self._settings), limiter)
         answer = self._persist(sending)
@@ -155,7 +154,7 @@ class ApiSession(requests.Session):
             outcome: Outcome
             try:
                 outcome = turn.answer = self._send(sending)
-            except OSError as error:  # of requests, or of a file of certificates
+            except (OSError, HTTPError) as error:  # requests lets a few of others through
                 outcome = error
             if isinstance(outcome, Answer) and outcome.refused:
                 again_in = sending.patience.again_in(outcome)
@@ -188,11 +187,14 @@ class ApiSession(requests.Session):
                 limiter.leave()
 
     def _send(self, sending: _Sending) -> Answer:
-        options = dict(sending.options)
-        options["allow_redirects"] = False  # the token must not travel to another host
+        """Send past the session: it would look at where a redirect leads, which none may do."""
+        request = sending.request
+        options = {
+            "timeout": self._settings.timeout,
+            **self.route(request.url or "", sending.options),
+        }
         options["stream"] = True  # so that the body can be measured while it is unpacked
-        options.setdefault("timeout", self._settings.timeout)
-        with super().send(sending.request, **options) as response:
+        with self._adapter.send(request, **options) as response:
             return Answer(response, read_body(response, self._settings.max_answer_bytes))
 
     def _sleep(self, seconds: float) -> None:
@@ -223,9 +225,7 @@ class ApiSession(requests.Session):
     def _check(self, answer: Answer) -> None:
         if answer.ok:
             return
-        text = describe_status(answer)
-        if self._settings.token:
-            text = text.replace(self._settings.token, "***")  # the API may repeat what it refuses
+        text = describe_status(answer, self._settings.token)
         raise ResourceError(text, status=answer.status, passing=is_transient(answer.status))
 
 

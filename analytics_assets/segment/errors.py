@@ -4,11 +4,19 @@ from __future__ import annotations
 
 
 class AnalyticsError(Exception):
-    """A foreseeable mistake or failure; its text says what happened and what to do about it."""
+    """A foreseeable mistake or failure; its text says what happened and what to do about it.
+
+    Attributes:
+        passing: whether the same may well succeed later.
+    """
+
+    passing: bool = True
 
 
 class SettingError(AnalyticsError):
     """A setting that cannot work; raised before the first request."""
+
+    passing = False
 
 
 class ResourceError(AnalyticsError):
@@ -16,7 +24,6 @@ class ResourceError(AnalyticsError):
 
     Attributes:
         status: HTTP status of the answer that ended the reading, ``None`` if there was none.
-        passing: whether the same request may well succeed later.
     """
 
     def __init__(self, message: str, *, status: int | None = None, passing: bool = False) -> None:
@@ -27,6 +34,8 @@ class ResourceError(AnalyticsError):
 
 class TokenRejected(AnalyticsError):
     """The API refused everything that was asked: the token is not accepted."""
+
+    passing = False
 
 
 class DestinationBusy(AnalyticsError):

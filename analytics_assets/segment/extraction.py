@@ -163,7 +163,7 @@ def _because_of_parent(parent: Extraction) -> ResourceError:
     return ResourceError(
         f"its parent list {parent.endpoint.name} was not read whole ({parent.failure})",
         status=getattr(parent.failure, "status", None),
-        passing=getattr(parent.failure, "passing", False),
+        passing=parent.failure is not None and parent.failure.passing,
     )
 
 

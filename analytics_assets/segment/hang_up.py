@@ -17,7 +17,7 @@ from http.client import HTTPResponse
 from typing import Any
 
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3 import HTTPConnectionPool, PoolManager
 
 
 class AnswerTooSlow(TimeoutError):
@@ -40,10 +40,15 @@ class HangUpAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """Let the pools make connections that are bounded and known here."""
         super().init_poolmanager(*args, **options)
-        self.poolmanager.pool_classes_by_scheme = {
-            "http": self._bounded(HTTPConnectionPool),
-            "https": self._bounded(HTTPSConnectionPool),
-        }
+        self._bound(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """Return the pools of a proxy, bounded and known just as well."""
+        is_new = proxy not in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **options)
+        if is_new:
+            self._bound(manager)
+        return manager
 
     def hang_up(self) -> None:
         """Shut all connections down; whoever reads from one gets an error at once."""
@@ -52,6 +57,10 @@ class HangUpAdapter(HTTPAdapter):
             if sock is not None:
                 with suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
+
+    def _bound(self, manager: PoolManager) -> None:
+        pools = manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = {name: self._bounded(pools[name]) for name in pools}
 
     def _bounded(self, pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
         make: Callable[..., Any] = pool.ConnectionCls

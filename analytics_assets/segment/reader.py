@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -90,8 +88,12 @@ def read_group(session: ReadingSession, group: str, readings: Sequence[Reading])
     """
     sound = [reading for reading in readings if reading.failure is None]
     if sound:
-        for _ in api_source(group, sound, session, session.routes, session.settings):
-            pass  # the last step of each pipe keeps the tables
+        try:
+            for _ in api_source(group, sound, session, session.routes, session.settings):
+                pass  # the last step of each pipe keeps the tables
+        except Exception as error:  # noqa: BLE001 - it must not cost the other groups
+            for reading in sound:
+                reading.extraction.fail(_surprise(error))
         _look_for_missing_parents(session, sound)
     with span("stage"):
         for reading in sorted(readings, key=lambda reading: bool(reading.endpoint.parent)):
@@ -146,34 +148,6 @@ def _token_works(session: ReadingSession) -> bool:
     except ResourceError:
         return False
     return True
-
-
-@contextmanager
-def aborted_by_signals(session: ApiSession) -> Iterator[None]:
-    """On SIGTERM or SIGINT wake the threads that wait, then let the handler in place do its part.
-
-    Otherwise dlt waits for them before the run can end: for as long as a time-out may last.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def handle(number: int, frame: Any) -> None:
-        session.abort()
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
-        elif handler == signal.SIG_DFL:
-            raise KeyboardInterrupt
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class Progress:

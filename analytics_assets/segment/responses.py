@@ -13,6 +13,7 @@ import orjson
 import requests
 
 from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.foreign_text import foreign_text
 
 CHUNK_BYTES: Final = 64 * 1024
 _LONG_NUMBER: Final = b"0" * 20
@@ -105,13 +106,19 @@ def parse_body(content: bytes | bytearray) -> Any:
         raise BadBody("nested too deeply") from None
 
 
-def describe_status(answer: Answer) -> str:
-    """Say in words what a status other than 200 means and what the user can do about it."""
+def describe_status(answer: Answer, token: str) -> str:
+    """Say in words what a status other than 200 means and what the user can do about it.
+
+    Args:
+        answer: what came; its words may repeat the token that it refuses.
+        token: masked in them.
+    """
     status = answer.status
-    told = "; ".join(str(e["message"]) for e in answer.errors if e.get("message"))[:300]
+    messages = (str(error["message"]) for error in answer.errors if error.get("message"))
+    told = foreign_text("; ".join(messages), token)
     said = f'HTTP {status} ("{told}")' if told else f"HTTP {status}"
     if answer.response.is_redirect:
-        host = urlsplit(answer.headers.get("Location", "")).netloc
+        host = foreign_text(_host_of(answer.headers.get("Location", "")), token)
         return f"{said}: a redirect to {host or 'elsewhere'}; check ANALYTICS_API_BASE_URL"
     advice = {
         401: "the token is not accepted here; check ANALYTICS_API_TOKEN, its region and its roles",
@@ -123,3 +130,10 @@ def describe_status(answer: Answer) -> str:
     if is_transient(status) and not answer.refused:
         return f"{said}: the API had a fault, also after the retries; run the asset again later"
     return f"{said}: {advice.get(status, 'the API answered in a way that is not documented')}"
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""

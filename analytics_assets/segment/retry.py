@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import requests
+from urllib3.exceptions import HTTPError
 
 from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.network import may_pass
 from analytics_assets.segment.rate_limit import wait_hint
-from analytics_assets.segment.responses import Answer, BadBody, is_transient
+from analytics_assets.segment.responses import Answer, is_transient
 from analytics_assets.segment.settings import ApiSettings
 
-Outcome = Answer | OSError
+Outcome = Answer | OSError | HTTPError
 """What comes of a request: an answer, or the error of the connection."""
-
-_TRANSIENT_ERRORS = (
-    BadBody,
-    requests.exceptions.ConnectionError,
-    requests.exceptions.Timeout,
-    requests.exceptions.ChunkedEncodingError,
-    requests.exceptions.ContentDecodingError,
-)
 
 
 class Patience:
@@ -47,7 +41,7 @@ class Patience:
                 return None
             if outcome.refused and (hint := wait_hint(outcome)):
                 return self._after_hint(hint)
-        elif not isinstance(outcome, _TRANSIENT_ERRORS):
+        elif not may_pass(outcome):
             return None
         self._faults += 1
         return self._back_off(self._faults) if self._faults <= self._settings.retries else None

@@ -5,6 +5,7 @@ Plain values, so that definitions can name them without importing what a run nee
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -73,3 +74,11 @@ class LoadOptions:
     end_month: str | None = None
     audit_start: str | None = None
     expect_fewer_rows: bool = False
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a name or address is this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
+from urllib.parse import quote, unquote
 
 import dlt
 import pyarrow as pa
@@ -154,7 +155,7 @@ def _parent_slices(
             if extraction.failure:
                 return
             if extraction.expect(str(identifier)):
-                yield [{way.param: identifier}]
+                yield [{way.param: quote(str(identifier), safe="")}]  # it goes into a path
 
     return slices
 
@@ -183,7 +184,7 @@ def _typing(reading: Reading, routes: Routes) -> Callable[[Any], pa.Table | None
         _, chain = routes.find(page.response.request.url or "")
         if parent:
             for record in page:
-                record[parent.param] = record.pop(included)
+                record[parent.param] = unquote(record.pop(included))
         try:
             with span("type"):
                 table = reading.typer.table(page, rows.get(chain, 0))

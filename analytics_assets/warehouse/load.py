@@ -7,18 +7,21 @@ costs little.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.endpoints import BY_NAME, GROUPS
+from analytics_assets.segment.errors import AnalyticsError, DestinationBusy
+from analytics_assets.segment.interrupts import on_interrupt
+from analytics_assets.segment.model import Group
 from analytics_assets.segment.reader import (
     REFUSALS,
     ReadingSession,
-    aborted_by_signals,
     raise_if_refused,
     read_group,
 )
@@ -32,6 +35,7 @@ from analytics_assets.warehouse.outcome import LoadRequest, Outcome
 from analytics_assets.warehouse.package import load_group
 from analytics_assets.warehouse.plan import GroupPlan, Period, plan_group
 from analytics_assets.warehouse.preflight import check_settings
+from analytics_assets.warehouse.settings import WarehouseSettings
 
 Look = Callable[[Pipeline, Sequence[Outcome]], None]
 
@@ -39,7 +43,9 @@ Look = Callable[[Pipeline, Sequence[Outcome]], None]
 def load_groups(request: LoadRequest, look: Look, log: Log) -> Iterator[list[Outcome]]:
     """Load what is asked for; yield what became of each group as soon as that is known.
 
-    From its plan to its load no other run loads a group; the locks are taken in one order.
+    From its plan to its load no other run loads a group. Groups that another run is loading come
+    last, and are waited for one at a time while nothing else is held: so no two runs can wait for
+    each other.
 
     Args:
         request: what to load.
@@ -48,55 +54,106 @@ def load_groups(request: LoadRequest, look: Look, log: Log) -> Iterator[list[Out
 
     Raises:
         SettingError: a setting cannot work; nothing was asked for or changed.
-        DestinationBusy: the destination stayed locked.
         TokenRejected: the API refused everything.
         AnalyticsError: the destination cannot be reached.
     """
     configure_dlt(request.api.parallel_requests)
     check_settings(request.warehouse)
     period = Period.of(request.options)
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="analytics_assets_")))
-        plans: dict[str, GroupPlan] = {}
-        locks: dict[str, ExitStack] = {}
-        with span("plan"):
-            for group in _groups(request):
-                locks[group] = stack.enter_context(ExitStack())
-                plans[group] = _locked_plan(group, request, folder, period, locks[group], log)
-        readings = [reading for plan in plans.values() for reading in plan.readings]
-        session = stack.enter_context(ReadingSession(request.api, log, readings))
-        readers = stack.enter_context(_reading_aside(session, plans))
-        for group, plan in plans.items():
-            _wait(session, readers[group])
-            if all(_refused(reading) for reading in plan.readings):
-                for reader in readers.values():
-                    _wait(session, reader)
-                raise_if_refused(session, readings)
-            yield _load(plan, request, look, log)
-            locks[group].close()
+    with tempfile.TemporaryDirectory(prefix="analytics_assets_") as folder:
+        run = _Run(request, period, Path(folder), look, log)
+        busy = yield from run.load(_groups(request), request.warehouse.without_waiting())
+        for group in busy:
+            still_busy = yield from run.load([group], request.warehouse)
+            for name, error in still_busy.items():
+                yield _failed(name, request, error)
 
 
-def _groups(request: LoadRequest) -> list[str]:
+def _groups(request: LoadRequest) -> list[Group]:
     asked = {BY_NAME[name].group for name in request.names}
     return [group for group in GROUPS if group in asked]
 
 
-def _locked_plan(
-    group: str, request: LoadRequest, folder: Path, period: Period, lock: ExitStack, log: Log
-) -> GroupPlan:
-    place = folder / group
-    place.mkdir()
-    pipeline = new_pipeline(group, request.warehouse, place)
-    lock.enter_context(exclusive(group, request.warehouse, pipeline, log))
-    return plan_group(group, request, pipeline, place, period, log)
+def _failed(group: Group, request: LoadRequest, error: AnalyticsError) -> list[Outcome]:
+    endpoints = [BY_NAME[name] for name in request.names]
+    return [Outcome(each, failure=error) for each in endpoints if each.group == group]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The parts of a run that all of its groups share."""
+
+    request: LoadRequest
+    period: Period
+    folder: Path
+    look: Look
+    log: Log
+
+    def load(
+        self, groups: Sequence[Group], patience: WarehouseSettings
+    ) -> Generator[list[Outcome], None, dict[Group, DestinationBusy]]:
+        """Plan groups, read them side by side, load one after the other.
+
+        Args:
+            groups: what to load.
+            patience: how long to wait for other runs.
+
+        Returns:
+            The groups that another run is loading; they were left out.
+        """
+        busy: dict[Group, DestinationBusy] = {}
+        with ExitStack() as stack:
+            plans: dict[Group, GroupPlan] = {}
+            locks = {group: stack.enter_context(ExitStack()) for group in groups}
+            with span("plan"):
+                for group in groups:
+                    try:
+                        plans[group] = self._plan(group, patience, locks[group])
+                    except DestinationBusy as error:
+                        busy[group] = error
+            yield from self._load_planned(plans, locks)
+        return busy
+
+    def _plan(self, group: Group, patience: WarehouseSettings, lock: ExitStack) -> GroupPlan:
+        place = self.folder / group
+        place.mkdir(exist_ok=True)
+        pipeline = new_pipeline(group, self.request.warehouse, place)
+        lock.enter_context(exclusive(group, patience, pipeline, self.log))
+        return plan_group(group, self.request, pipeline, place, self.period, self.log)
+
+    def _load_planned(
+        self, plans: Mapping[Group, GroupPlan], locks: Mapping[Group, ExitStack]
+    ) -> Iterator[list[Outcome]]:
+        readings = [reading for plan in plans.values() for reading in plan.readings]
+        with (
+            ReadingSession(self.request.api, self.log, readings) as session,
+            on_interrupt(session.abort),
+            _reading_aside(session, plans) as readers,
+        ):
+            for group, plan in plans.items():
+                _wait(readers[group])
+                if all(_refused(reading) for reading in plan.readings):
+                    for reader in readers.values():
+                        _wait(reader)
+                    raise_if_refused(session, readings)
+                yield self._load(plan)
+                locks[group].close()
+
+    def _load(self, plan: GroupPlan) -> list[Outcome]:
+        request, log = self.request, self.log
+        plan.pipeline.activate()  # the pipeline of another group was made after it
+        outcomes = load_group(plan, request.warehouse, request.options, log)
+        with span("check"), open_database(request.warehouse, plan.pipeline, log):
+            self.look(plan.pipeline, outcomes)
+        return outcomes
 
 
 @contextmanager
 def _reading_aside(
-    session: ReadingSession, plans: dict[str, GroupPlan]
-) -> Iterator[dict[str, Future[None]]]:
+    session: ReadingSession, plans: Mapping[Group, GroupPlan]
+) -> Iterator[dict[Group, Future[None]]]:
     """Read each group in a thread of its own; end them all however the block ends."""
-    with ThreadPoolExecutor(len(plans), thread_name_prefix="read") as pool:
+    with ThreadPoolExecutor(max(1, len(plans)), thread_name_prefix="read") as pool:
         try:
             yield {
                 group: pool.submit(read_group, session, group, plan.readings)
@@ -106,18 +163,10 @@ def _reading_aside(
             session.abort()
 
 
-def _wait(session: ReadingSession, reader: Future[None]) -> None:
-    with span("read"), aborted_by_signals(session):
+def _wait(reader: Future[None]) -> None:
+    with span("read"):
         reader.result()
 
 
 def _refused(reading: Reading) -> bool:
     return getattr(reading.failure, "status", None) in REFUSALS
-
-
-def _load(plan: GroupPlan, request: LoadRequest, look: Look, log: Log) -> list[Outcome]:
-    plan.pipeline.activate()  # the pipeline of another group was made after it
-    outcomes = load_group(plan, request.warehouse, request.options, log)
-    with span("check"), open_database(request.warehouse, plan.pipeline, log):
-        look(plan.pipeline, outcomes)
-    return outcomes

@@ -98,6 +98,8 @@ def _load_alone(
             _load_package(pipeline, [outcome], warehouse, log)
         except PipelineStepFailed as error:
             outcome.failure = _load_failure(error)
+        finally:
+            plan.pipeline.activate()  # dlt makes a new pipeline the active one
 
 
 def _load_package(

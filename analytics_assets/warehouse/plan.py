@@ -12,7 +12,7 @@ from dlt.pipeline.pipeline import Pipeline
 from analytics_assets.segment.audit_trail import wire_time
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.extraction import Extraction
-from analytics_assets.segment.model import Endpoint
+from analytics_assets.segment.model import Endpoint, Group
 from analytics_assets.segment.months import (
     month_range,
     months_to_load,
@@ -77,7 +77,7 @@ class GroupPlan:
         before: what the tables of full lists hold now, by name.
     """
 
-    group: str
+    group: Group
     pipeline: Pipeline
     folder: Path
     readings: Sequence[Reading]
@@ -85,7 +85,7 @@ class GroupPlan:
 
 
 def plan_group(
-    group: str, request: LoadRequest, pipeline: Pipeline, folder: Path, period: Period, log: Log
+    group: Group, request: LoadRequest, pipeline: Pipeline, folder: Path, period: Period, log: Log
 ) -> GroupPlan:
     """Bring state and schema back from the destination, and plan each resource.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -25,6 +25,10 @@ class WarehouseSettings:
     table_format: str | None = None
     lock_timeout: float = 3600.0
     reader_timeout: float = 120.0
+
+    def without_waiting(self) -> WarehouseSettings:
+        """Return the settings of somebody who gives up at once where another run is loading."""
+        return replace(self, lock_timeout=0)
 
     @property
     def is_duckdb(self) -> bool:
