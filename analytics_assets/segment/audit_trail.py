@@ -165,7 +165,13 @@ def _impatient(settings: ApiSettings) -> ApiSettings:
 
 def _read(settings: ApiSettings, start: datetime, log: Log) -> tuple[list[Event], bool]:
     """Read the events since ``start``; tell whether that was all of them."""
-    reading = Reading(AUDIT_EVENTS, {}, Path(os.devnull), redact=settings.redact)
+    reading = Reading(
+        AUDIT_EVENTS,
+        {},
+        Path(os.devnull),
+        redact=settings.redact,
+        fingerprint_key=settings.fingerprint_key,
+    )
     events: list[Event] = []
     page: str | None = None
     deadline = time.monotonic() + PAGING_SECONDS

@@ -59,6 +59,7 @@ class Reading:
         spool: file to keep the typed pages in.
         months: months of usage to ask for; empty for every other endpoint.
         redact: whether secrets are replaced by fingerprints.
+        fingerprint_key: the team's own key of fingerprints; empty without one.
 
     ``accept`` is called by the threads that fetch, ``keep`` by the one that walks the pipe.
     """
@@ -71,6 +72,7 @@ class Reading:
         *,
         months: Sequence[date] = (),
         redact: bool = True,
+        fingerprint_key: str = "",
     ) -> None:
         self.endpoint = endpoint
         self.months = list(months)
@@ -82,7 +84,7 @@ class Reading:
         self.seconds = 0.0
         self.newest: Any = None
         self.preview: pa.Table | None = None
-        self._typer = RowTyper(endpoint, stored, redact=redact)
+        self._typer = RowTyper(endpoint, stored, redact=redact, fingerprint_key=fingerprint_key)
         self._chains = {name: Chain() for name in self.chain_names}
         self._spool = spool
         self._keys: list[pa.Table] = []

@@ -162,6 +162,7 @@ class GroupLoad:
                 self._folder / f"{endpoint.name}.arrows",
                 months=_months(self._pipeline, endpoint, start, today, window),
                 redact=request.api.redact,
+                fingerprint_key=request.api.fingerprint_key,
             )
             for endpoint in endpoints
         ]
