@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class AnalyticsError(Exception):
     """A foreseeable mistake or failure; its text says what happened and what to do about it."""
@@ -33,8 +35,13 @@ class DestinationBusy(AnalyticsError):
     """The destination stayed locked for longer than the run may wait."""
 
 
-def root_message(error: BaseException) -> str:
-    """Return the innermost message, which is the destination's own, on one line."""
+def root_message(error: BaseException, secrets: Iterable[str] = ()) -> str:
+    """Return the innermost message, which is the destination's own, fit for a log.
+
+    See :func:`~analytics_assets.segment.foreign_text.foreign_text`, also for ``secrets``.
+    """
+    from analytics_assets.segment.foreign_text import foreign_text  # rarely needed
+
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    return " ".join(str(error).split())[:300]
+    return foreign_text(str(error), secrets)
