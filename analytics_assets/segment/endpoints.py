@@ -321,7 +321,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Column("type", "text", "Kind of call it is for; COMMON stands for all kinds."),
             Column("key", "text", "Event of a TRACK rule; empty where it has none.", missing=""),
             Column("version", "bigint", "Version of the rule."),
-            Column("jsonSchema", "json", "The rule itself: a JSON schema, draft 7."),
+            Column("jsonSchema", "json", "The rule itself: JSON schema, draft 7.", redact="shape"),
             Column("createdAt", "timestamp", "When the rule was made (UTC)."),
             Column("updatedAt", "timestamp", "Last change of the rule (UTC)."),
             Column("deprecatedAt", "timestamp", "When it was deprecated (UTC); null if it is not."),
