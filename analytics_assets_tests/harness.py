@@ -378,6 +378,7 @@ def sort_rows(endpoint: Endpoint, rows: Iterable[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: tuple(row[name] for name in endpoint.column_keys))
 
 
+SHORTEST_FINGERPRINTED = 20
 SECRET_PARTS = frozenset({"settings", "hash_properties_configuration"})
 """JSON columns in which values are masked by key; their own tests look into them."""
 
@@ -394,7 +395,12 @@ def assert_same(name: str, landed: Sequence[Row], expected: Sequence[Row]) -> No
 
 
 def masked_alike(got: Any, wanted: Any) -> tuple[Any, Any]:
-    """Blank out of both what is a fingerprint of the other's value, to compare the rest."""
+    """Blank out of both what is a fingerprint of the other's value, to compare the rest.
+
+    A secret of fewer than twenty characters could be guessed and has no fingerprint.
+    """
+    if got == "redacted" and got != wanted:
+        return got, wanted if len(str(wanted)) >= SHORTEST_FINGERPRINTED else got
     if isinstance(got, str) and got.startswith("sha256:") and got != wanted:
         raw = (
             wanted

@@ -20,8 +20,6 @@ from analytics_assets_tests.conftest import project_for
 from analytics_assets_tests.harness import Project, failure_of, materialized
 from analytics_assets_tests.requests_made import requests_by_name
 
-pytestmark = pytest.mark.xdist_group("bad_input")
-
 LOADED = ("roles", "labels", "users", "usage_api_calls_daily")
 DEBUG_WORDS = ("Traceback", "Stack Trace", 'File "')
 NEXT_YEAR = f"{datetime.now(timezone.utc).year + 1}-01"

@@ -35,8 +35,6 @@ from analytics_assets_tests.harness import (
     materialized,
 )
 
-pytestmark = pytest.mark.xdist_group("checks")
-
 Evaluations = Mapping[tuple[str, str], AssetCheckEvaluation]
 ALL_CHECKS = {(e.name, spec.name) for e in ENDPOINTS for spec in check_specs(e)}
 

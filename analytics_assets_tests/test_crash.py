@@ -23,8 +23,6 @@ from analytics_assets_tests.conftest import project_for
 from analytics_assets_tests.harness import Project, assert_same, expected_rows, failure_of
 from analytics_assets_tests.timetravel import USAGE, assert_usage
 
-pytestmark = pytest.mark.xdist_group("crash")
-
 SELECT = "group:usage,audit_events"
 OPTIONS = Options(counts={"sources": 3, "audit_events": 40})
 HOOK = Path(__file__).parent / "crashing"

@@ -30,8 +30,6 @@ from analytics_assets_tests.harness import (
     with_daily,
 )
 
-pytestmark = pytest.mark.xdist_group("examples")
-
 EXAMPLES = {
     path.stem: path.read_bytes()
     for path in sorted((Path(__file__).parent / "data" / "examples").glob("*.json"))

@@ -30,8 +30,6 @@ from analytics_assets_tests.harness import (
 )
 from analytics_assets_tests.requests_made import expected_requests, periods, requests_by_name
 
-pytestmark = pytest.mark.xdist_group("load")
-
 SQL_TYPES = {
     "text": "VARCHAR",
     "bool": "BOOLEAN",

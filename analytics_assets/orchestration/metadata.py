@@ -53,7 +53,7 @@ def table_schema(endpoint: Endpoint, columns: Iterable[Column]) -> TableSchema:
 
 
 def _column_tags(column: Column) -> dict[str, str]:
-    marks = {"personal_data": column.personal, "redacted": column.secret or column.credentials}
+    marks = {"personal_data": column.personal, "redacted": column.redacted}
     return {name: "" for name, marked in marks.items() if marked}
 
 
@@ -160,7 +160,7 @@ def _cell(column: Column | None, value: Any) -> str | int | float | bool | None:
     """Return a value as a cell: masked, shortened, or as it is."""
     if value is None:
         return None
-    if column and (column.personal or column.secret or column.credentials):
+    if column and (column.personal or column.redacted):
         return MASK
     if isinstance(value, (bool, int, float)):
         return value

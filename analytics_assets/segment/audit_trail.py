@@ -160,7 +160,9 @@ def _impatient(settings: ApiSettings) -> ApiSettings:
 
 def _read(settings: ApiSettings, start: datetime, log: Log) -> tuple[list[Event], bool]:
     """Read the events since ``start``; tell whether that was all of them."""
-    typer = RowTyper(AUDIT_EVENTS, {}, redact=settings.redact)
+    typer = RowTyper(
+        AUDIT_EVENTS, {}, redact=settings.redact, fingerprint_key=settings.fingerprint_key
+    )
     events: list[Event] = []
     deadline = time.monotonic() + PAGING_SECONDS
     with ApiSession(settings, log) as session:

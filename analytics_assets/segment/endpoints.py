@@ -108,7 +108,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 "settings",
                 "json",
                 "Connection settings; the keys depend on the kind.",
-                credentials=True,
+                redact="shape_and_key",
             ),
         ),
         docs=f"{_DOCS}/Warehouses",
@@ -136,14 +136,14 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 "settings",
                 "json",
                 "Settings of the source; the keys depend on its kind.",
-                credentials=True,
+                redact="shape_and_key",
             ),
             Column("labels", "json", "Labels on the source, each with key and value; see labels."),
             Column(
                 "writeKeys",
                 "json",
                 "Ingestion keys; an empty list if the token may not see them.",
-                secret=True,
+                redact="secret",
             ),
         ),
         docs=f"{_DOCS}/Sources",
@@ -181,7 +181,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 "settings",
                 "json",
                 "Settings of the connection; the keys depend on the tool.",
-                credentials=True,
+                redact="shape_and_key",
             ),
         ),
         docs=f"{_DOCS}/Destinations",
@@ -196,7 +196,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         key=("id",),
         description=(
             "One row per reverse ETL model: a query on a warehouse whose rows are sent onwards."
-            " The query itself is stored as a fingerprint, which still shows when it changes."
+            " The query is stored as it is, but for secrets in it."
         ),
         columns=(
             Column("id", "text", "Identifier of the model."),
@@ -204,7 +204,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Column("name", "text", "Name of the model."),
             Column("description", "text", "What the model is for, as its authors put it."),
             Column("enabled", "bool", "False if the model is not synced."),
-            Column("query", "text", "SQL of the model; may give away a schema.", secret=True),
+            Column("query", "text", "SQL of the model, without secrets in it.", redact="shape"),
             Column("queryIdentifierColumn", "text", "Result column that tells rows apart."),
         ),
         docs=f"{_DOCS}/Reverse-ETL",
@@ -239,15 +239,25 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Column("drop", "bool", "True if the events it takes are thrown away."),
             Column("newEventName", "text", "Name that replaces the event's own."),
             Column("propertyRenames", "json", "Properties renamed: pairs of old and new name."),
-            Column("propertyValueTransformations", "json", "Fixed values written into properties."),
-            Column("fqlDefinedProperties", "json", "Properties added from an FQL expression."),
+            Column(
+                "propertyValueTransformations",
+                "json",
+                "Fixed values written into properties.",
+                redact="shape",
+            ),
+            Column(
+                "fqlDefinedProperties",
+                "json",
+                "Properties added from an FQL expression.",
+                redact="shape",
+            ),
             Column("propertyDrops", "json", "Properties removed; undocumented, may be null."),
             Column("allowProperties", "json", "Properties let through; all others are removed."),
             Column(
                 "hashPropertiesConfiguration",
                 "json",
                 "Properties that are hashed, and with which algorithm and encoding.",
-                credentials=True,
+                redact="shape_and_key",
             ),
         ),
         docs=f"{_DOCS}/Transformations",
@@ -311,7 +321,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Column("type", "text", "Kind of call it is for; COMMON stands for all kinds."),
             Column("key", "text", "Event of a TRACK rule; empty where it has none.", missing=""),
             Column("version", "bigint", "Version of the rule."),
-            Column("jsonSchema", "json", "The rule itself: a JSON schema, draft 7."),
+            Column("jsonSchema", "json", "The rule itself: JSON schema, draft 7.", redact="shape"),
             Column("createdAt", "timestamp", "When the rule was made (UTC)."),
             Column("updatedAt", "timestamp", "Last change of the rule (UTC)."),
             Column("deprecatedAt", "timestamp", "When it was deprecated (UTC); null if it is not."),
@@ -440,6 +450,21 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             "User Policy",
             "Group Membership",  # deleting a user ends its memberships (IAMUsersApi.md)
         ),
+    ),
+    Endpoint(
+        name="invites",
+        group="identity",
+        path="/invites",
+        selector="data.invites",
+        key=("email",),
+        description=(
+            "One row per invitation to the workspace that has not been accepted yet. A row that"
+            " goes was accepted, withdrawn or has expired; the person then may be among the users."
+        ),
+        columns=(Column("email", "text", "E-mail address that was invited.", personal=True),),
+        docs=f"{_DOCS}/IAM-Users",
+        strings="email",
+        event_types=("Invite", "New Segment User", "Non-Segment User", "User Invite"),
     ),
     Endpoint(
         name="groups",

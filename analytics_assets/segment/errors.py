@@ -40,10 +40,3 @@ class TokenRejected(AnalyticsError):
 
 class DestinationBusy(AnalyticsError):
     """The destination stayed locked for longer than the run may wait."""
-
-
-def root_message(error: BaseException) -> str:
-    """Return the innermost message, which is the destination's own, on one line."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return " ".join(str(error).split())[:300]

@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 Group = Literal["inventory", "catalog", "identity", "usage"]
 ColumnType = Literal["text", "bool", "bigint", "double", "timestamp", "json"]
+Redact = Literal["keep", "secret", "shape", "shape_and_key"]
+"""How the values of a column are redacted; see :class:`Column`."""
 
 DAY: Final = "timestamp"
 """Field of the day in every monthly resource."""
@@ -25,22 +27,34 @@ class Column:
         description: one line for the reader of the table.
         missing: what stands for a value that a record lacks, in a column of the key.
         personal: whether the value is, or holds, personal data.
-        secret: whether the value as a whole is replaced by a fingerprint before it is stored.
-        credentials: whether values under credential-like keys inside it are so replaced.
+        redact: what is replaced before a value is stored. ``keep``: nothing but text that is a
+            credential by its shape, which nobody expects there. ``shape``: the same, in
+            definitions that may hold credentials, such as SQL, conditions and JSON schemas, whose
+            keys are names of the user's own. ``shape_and_key``: in settings also what stands under
+            a key that names a credential. ``secret``: the value as a whole.
     """
 
     wire: str
     type: ColumnType
     description: str
     personal: bool = False
-    secret: bool = False
-    credentials: bool = False
+    redact: Redact = "keep"
     missing: str | None = None
 
     @property
     def name(self) -> str:
         """The column name in snake_case, equal to what dlt's default naming makes of the field."""
         return _WORD_START.sub("_", self.wire).lower()
+
+    @property
+    def secret(self) -> bool:
+        """Whether the value as a whole is a secret."""
+        return self.redact == "secret"
+
+    @property
+    def redacted(self) -> bool:
+        """Whether secrets are expected in it, so that it is marked, and hidden in previews."""
+        return self.redact != "keep"
 
 
 @dataclass(frozen=True)

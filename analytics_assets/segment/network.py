@@ -86,7 +86,7 @@ def describe_error(error: OSError | HTTPError, settings: ApiSettings) -> Resourc
     if isinstance(error, BadBody):
         return ResourceError(f"the answer is not JSON ({error}){again}", status=200, passing=True)
     fault = _diagnose(error)
-    what = foreign_text(fault.what, settings.token)  # a proxy may say what it likes
+    what = foreign_text(fault.what, [settings.token])  # a proxy may say what it likes
     host = urlsplit(settings.base_url).netloc
     return ResourceError(
         f"the connection to {host} {what}{again if fault.transient else ''}; {fault.advice}",

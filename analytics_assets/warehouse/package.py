@@ -15,7 +15,8 @@ from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
-from analytics_assets.segment.errors import ResourceError, root_message
+from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.foreign_text import root_message
 from analytics_assets.segment.model import Column, ColumnType, Endpoint
 from analytics_assets.segment.months import Loaded, after_load
 from analytics_assets.segment.reading import Reading

@@ -155,7 +155,7 @@ def _reading(
     stored = stored_types(pipeline, endpoint)
     return Reading(
         extraction,
-        RowTyper(endpoint, stored, redact=api.redact),
+        RowTyper(endpoint, stored, redact=api.redact, fingerprint_key=api.fingerprint_key),
         Staging(endpoint, file) if file else None,
         lag=(newest - start).total_seconds() if newest and start else 0.0,
         loaded_before=bool(stored),
