@@ -94,13 +94,13 @@ def change_everything(project: Project, group: str) -> None:
 
 
 def changed_field(endpoint: Endpoint, record: Body) -> Body:
-    """Return another value for a field that neither identifies a record nor points to another."""
+    """Return another value for a field that neither identifies a record nor points to another.
+
+    Of a record that is its key and nothing else another key, which makes a record more.
+    """
     fixed = {*endpoint.key, getattr(endpoint.slice, "param", "")}
-    column = next(
-        c
-        for c in endpoint.columns
-        if c.wire not in fixed and not c.wire.endswith("Id") and c.type in OTHER_VALUES
-    )
+    free = (c for c in endpoint.columns if c.wire not in fixed and not c.wire.endswith("Id"))
+    column = next((c for c in free if c.type in OTHER_VALUES), endpoint.columns[0])
     return {column.wire: OTHER_VALUES[column.type](record.get(column.wire))}
 
 
