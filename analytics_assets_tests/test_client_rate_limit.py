@@ -25,7 +25,6 @@ from analytics_assets_tests.servers import GUARD, Lines, client, get, reply, ser
 def early(requests: list[RequestInfo]) -> list[RequestInfo]:
     """Return what came within the second after a refusal, except what was on its way by then."""
     refused = [info.arrived_at for info in requests if info.status == 429]
-    assert refused
     return [
         info for info in requests if any(at + 0.5 < info.arrived_at < at + 0.95 for at in refused)
     ]
@@ -55,6 +54,7 @@ def test_a_limit_that_only_refusals_show_is_slow_not_fatal(start: Callable[..., 
     project.sandbox.intercept = one_a_second
     result = project.materialize("usage_api_calls_daily", api={"backoff_factor": 2})
     assert failure_of(result) == ""
+    assert 429 in {info.status for info in project.sandbox.requests}
     assert early(project.sandbox.requests) == []
     project.assert_equal(["usage_api_calls_daily"])
 
