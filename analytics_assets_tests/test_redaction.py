@@ -100,8 +100,8 @@ ANY = Endpoint(
     name="any",
     group="inventory",
     path="/any",
-    selector="data.any",
-    key=("id",),
+    data_selector="data.any",
+    primary_key=("id",),
     description="",
     columns=(
         Column("id", "text", ""),
