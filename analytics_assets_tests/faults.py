@@ -85,8 +85,8 @@ def change_everything(project: Project, group: str) -> None:
             workspace.add_event(type="Source Created")
         elif endpoint.monthly:
             record = workspace.usage(name, now.date().isoformat())[-1]
-            fields = {c.wire: int(record[c.wire]) + 1 for c in endpoint.counters}
-            key = [record[wire] for wire in endpoint.key]
+            fields = {c.field: int(record[c.field]) + 1 for c in endpoint.counters}
+            key = [record[wire] for wire in endpoint.primary_key]
             workspace.restate(name, key, fields)
         else:
             record = workspace.records(name)[0]
@@ -95,13 +95,13 @@ def change_everything(project: Project, group: str) -> None:
 
 def changed_field(endpoint: Endpoint, record: Body) -> Body:
     """Return another value for a field that neither identifies a record nor points to another."""
-    fixed = {*endpoint.key, getattr(endpoint.slice, "param", "")}
+    fixed = {*endpoint.primary_key, getattr(endpoint.slice, "param", "")}
     column = next(
         c
         for c in endpoint.columns
-        if c.wire not in fixed and not c.wire.endswith("Id") and c.type in OTHER_VALUES
+        if c.field not in fixed and not c.field.endswith("Id") and c.type in OTHER_VALUES
     )
-    return {column.wire: OTHER_VALUES[column.type](record.get(column.wire))}
+    return {column.field: OTHER_VALUES[column.type](record.get(column.field))}
 
 
 def inject(project: Project, name: str, fault: Fault, *, page: int = 1) -> None:

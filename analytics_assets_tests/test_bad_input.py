@@ -15,11 +15,10 @@ import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult
 
 from analytics_assets.sandbox import Options, Sandbox
-from analytics_assets.segment.endpoints import BY_NAME, GROUPS, in_group
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets_tests.conftest import project_for
 from analytics_assets_tests.harness import Project, failure_of, materialized
-
-pytestmark = pytest.mark.xdist_group("bad_input")
+from analytics_assets_tests.requests_made import requests_by_name
 
 LOADED = ("roles", "labels", "users", "usage_api_calls_daily")
 DEBUG_WORDS = ("Traceback", "Stack Trace", 'File "')
@@ -130,18 +129,19 @@ def test_a_token_that_cannot_be_one_is_not_sent(project: LoadedProject, token: s
     assert not token or not token.strip() or repr(token) not in text
 
 
-def test_a_wrong_token_costs_one_request_per_resource_of_one_group(project: LoadedProject) -> None:
-    """Prevents that a rejected token is tried again and again, by group or by retry."""
+def test_a_wrong_token_costs_one_request_per_chain(project: LoadedProject) -> None:
+    """Prevents that a rejected token is tried again and again, by page, by child or by retry."""
     project.env["ANALYTICS_API_TOKEN"] = "not-the-token"
     text = the_failure(project.attempt())
     assert "ANALYTICS_API_TOKEN" in text
     assert "does not accept the token" in text
     assert "401" in text
     assert "not-the-token" not in text
-    paths = [info.path for info in project.sandbox.requests]
-    assert len(paths) == len(set(paths))
-    (group,) = {g for g in GROUPS for e in in_group(g) if e.path in paths}
-    assert set(paths) <= {endpoint.path for endpoint in in_group(group)}
+    requests = [(info.path, *sorted(info.params.items())) for info in project.sandbox.requests]
+    assert len(requests) == len(set(requests))
+    asked = requests_by_name(project.sandbox.requests)
+    assert asked.keys() == {endpoint.name for endpoint in ENDPOINTS if not endpoint.parent}
+    assert all(asked[name] == 1 for name in asked if BY_NAME[name].slice is None)
 
 
 def test_a_wrong_token_is_plain_on_the_command_line(project: LoadedProject) -> None:

@@ -109,7 +109,7 @@ def test_waits_together_are_bounded() -> None:
         " max_wait (2 s); run later, or raise max_wait"
     )
     assert raised.value.status == 429
-    assert raised.value.passing
+    assert raised.value.transient
     assert len(seen) == 3
     assert all(after - before > 0.95 for before, after in pairwise(seen))
 
@@ -356,7 +356,7 @@ def test_any_other_status_is_not(status: int) -> None:
     ):
         session.fetch(get(session, url))
     assert len(seen) == 1
-    assert not raised.value.passing
+    assert not raised.value.transient
 
 
 def test_an_odd_gateway_status_does_not_end_a_run(loaded: Project) -> None:

@@ -23,8 +23,6 @@ from analytics_assets_tests.conftest import project_for
 from analytics_assets_tests.harness import Project, assert_same, expected_rows, failure_of
 from analytics_assets_tests.timetravel import USAGE, assert_usage
 
-pytestmark = pytest.mark.xdist_group("crash")
-
 SELECT = "group:usage,audit_events"
 OPTIONS = Options(counts={"sources": 3, "audit_events": 40})
 HOOK = Path(__file__).parent / "crashing"
@@ -51,8 +49,8 @@ def change(project: Project) -> None:
     month = shift(first_month(), 1)
     for name in USAGE:
         row = workspace.usage(name, month.isoformat())[-1]
-        key = [str(row[wire]) for wire in BY_NAME[name].key]
-        counter = BY_NAME[name].counters[0].wire
+        key = [str(row[wire]) for wire in BY_NAME[name].primary_key]
+        counter = BY_NAME[name].counters[0].field
         workspace.restate(name, key, {counter: str(int(row[counter]) + 1)})
 
 

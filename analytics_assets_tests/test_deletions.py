@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from typing import Any
 
 import pytest
 
 from analytics_assets.sandbox import Reply, RequestInfo
-from analytics_assets.segment.endpoints import ENDPOINTS
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets_tests.faults import (
     API,
     LISTS,
@@ -22,33 +23,46 @@ FULL_LISTS = tuple(e.name for e in ENDPOINTS if e.full_list)
 EXPECTED = {"expect_fewer_rows": True}
 
 
-def deleted(project: Project, table: str) -> list[tuple[str, ...]]:
+def deleted(project: Project, table: str) -> list[tuple[Any, ...]]:
     """Return the keys of the rows that are marked as deleted."""
-    key = "id" if table != "labels" else "key, value"
+    key = ", ".join(BY_NAME[table].key_columns)
     sql = f"SELECT {key} FROM analytics.{table} WHERE deleted_at IS NOT NULL ORDER BY ALL"
     return project.query(sql)
 
 
-def key_of(name: str, record: Body) -> tuple[str, ...]:
+def key_of(name: str, record: Body) -> tuple[Any, ...]:
     """Return the key of a record."""
-    return (record["key"], record["value"]) if name == "labels" else (record["id"],)
+    missing = {column.field: column.missing for column in BY_NAME[name].columns}
+    return tuple(record.get(wire, missing[wire]) for wire in BY_NAME[name].primary_key)
+
+
+def keys_served(project: Project) -> dict[str, set[tuple[Any, ...]]]:
+    """Return the keys of each full list, as they are served now."""
+    return {
+        name: {key_of(name, record) for record in project.sandbox.served(name)}
+        for name in FULL_LISTS
+    }
 
 
 def test_every_full_list_shows_what_is_gone(loaded: Project) -> None:
-    """Prevents that a deleted record looks alive for ever, in any full list."""
-    workspace, gone = loaded.sandbox.workspace, {}
+    """Prevents that a deleted record looks alive for ever, in any full list.
+
+    With a parent its children go.
+    """
+    workspace, before = loaded.sandbox.workspace, keys_served(loaded)
     for name in FULL_LISTS:
-        record = workspace.records(name)[0]
         if len(workspace.records(name)) > 1:
-            gone[name] = key_of(name, record)
-            workspace.remove(name, gone[name])
+            workspace.remove(name, key_of(name, workspace.records(name)[0]))
+    after = keys_served(loaded)
     start = datetime.now(timezone.utc)
     result = loaded.materialize("group:inventory", "group:catalog", "group:identity")
     assert failure_of(result) == ""
-    for name, key in gone.items():
-        assert deleted(loaded, name) == [key]
+    for name in FULL_LISTS:
+        gone = before[name] - after[name]
+        assert gone or len(before[name]) == 1, name
+        assert deleted(loaded, name) == sorted(gone)
         metadata = materialized(result)[name]
-        assert metadata["newly_deleted_rows"] == metadata["deleted_rows"] == 1
+        assert metadata["newly_deleted_rows"] == metadata["deleted_rows"] == len(gone)
     loaded.assert_equal(FULL_LISTS)
     end = datetime.now(timezone.utc)
     (moment,) = loaded.query("SELECT max(deleted_at) FROM analytics.sources")[0]
@@ -92,8 +106,7 @@ def test_a_list_that_shrinks_suddenly_marks_nothing(
         return body
 
     inject(loaded, name, fault, page=0)
-    group = "inventory" if name == "sources" else "identity"
-    result = loaded.materialize(f"group:{group}")
+    result = loaded.materialize(f"group:{BY_NAME[name].group}")
     message = failure_of(result)
     assert f"{name} (GET /{name}): the list has " in message
     assert "expect_fewer_rows" in message

@@ -23,8 +23,6 @@ from analytics_assets.segment.endpoints import in_group
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import Project
 
-pytestmark = pytest.mark.xdist_group("dev")
-
 DAGSTER_YAML = """
 telemetry: {enabled: false}
 run_retries: {enabled: true}

@@ -30,8 +30,6 @@ from analytics_assets_tests.harness import (
     with_daily,
 )
 
-pytestmark = pytest.mark.xdist_group("examples")
-
 EXAMPLES = {
     path.stem: path.read_bytes()
     for path in sorted((Path(__file__).parent / "data" / "examples").glob("*.json"))
@@ -70,7 +68,7 @@ def next_cursor(body: bytes) -> str | None:
 
 def page(endpoint: Endpoint, rows: Sequence[Any], **pagination: Any) -> bytes:
     """Write an envelope; without ``next`` it is the last page."""
-    data: dict[str, Any] = {endpoint.selector.removeprefix("data."): rows}
+    data: dict[str, Any] = {endpoint.data_selector.removeprefix("data."): rows}
     return orjson.dumps({"data": {**data, "pagination": {"current": "MA==", **pagination}}})
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from analytics_assets.sandbox import Reply, Workspace
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.model import Endpoint
 from analytics_assets.segment.pages import Chain, next_cursor, unpack
 from analytics_assets.segment.records import BadValue, RowTyper
 from analytics_assets_tests.faults import KINDS, everything, inject
@@ -40,10 +41,18 @@ def real_answer(name: str) -> dict[str, Any]:
     """Return an answer with three records."""
     endpoint = BY_NAME[name]
     rows = _workspace.usage(name, str(MONTH)) if endpoint.monthly else _workspace.records(name)
-    body: dict[str, Any] = {"data": {endpoint.selector.removeprefix("data."): rows[:3]}}
+    name = endpoint.data_selector.removeprefix("data.")
+    body: dict[str, Any] = {"data": {name: as_served(endpoint, rows[:3])}}
     if endpoint.paginated:
         body["data"]["pagination"] = {"current": "MA==", "next": None, "totalEntries": 3}
     return body
+
+
+def as_served(endpoint: Endpoint, rows: list[Any]) -> Any:
+    """Return records as an answer holds them: a single object bare, texts without a field."""
+    if endpoint.strings:
+        return [row[endpoint.strings] for row in rows]
+    return rows[0] if endpoint.single else rows
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -94,19 +103,23 @@ def test_an_answer_is_taken_as_it_is_or_refused(case: tuple[str, Any]) -> None:
     name, body = case
     endpoint = BY_NAME[name]
     try:
-        records, pagination = unpack(endpoint, body)
-        next_cursor(endpoint, Chain(), records, pagination, 200)
+        found, pagination = unpack(endpoint, body)
+        next_cursor(endpoint, Chain(), found, pagination, 200)
+        records = [{endpoint.strings: text} for text in found] if endpoint.strings else found
         table = RowTyper(endpoint, {}, redact=False).table(records)
     except (ResourceError, BadValue) as error:
         assert str(error)  # noqa: PT017 - either outcome is right
         return
-    assert records == body["data"][endpoint.selector.removeprefix("data.")]
+    served = body["data"][endpoint.data_selector.removeprefix("data.")]
+    assert found == ([served] if endpoint.single else served)
     assert table.num_rows == len(records)
     for record, row in zip(records, table.to_pylist(), strict=True):
         for column in endpoint.columns:
-            assert same(column.type, record.get(column.wire), row[column.name])
+            value = record.get(column.field)
+            value = column.missing if value is None else value
+            assert same(column.type, value, row[column.name])
         taken = [row[n] for n in row if n not in {c.name for c in endpoint.columns}]
-        unknown = {w: v for w, v in record.items() if w not in {c.wire for c in endpoint.columns}}
+        unknown = {w: v for w, v in record.items() if w not in {c.field for c in endpoint.columns}}
         assert sum(v is not None for v in taken) == sum(v is not None for v in unknown.values())
 
 
@@ -207,7 +220,7 @@ def test_a_table_is_right_or_untouched(loaded: Project, case: tuple[str, Any]) -
         assert everything(loaded, name) == before
         return
     assert set(materialized(result)) == {name}
-    records = body["data"][endpoint.selector.removeprefix("data.")]
-    keys = {tuple(record[wire] for wire in endpoint.key) for record in records}
+    records = body["data"][endpoint.data_selector.removeprefix("data.")]
+    keys = {tuple(record[wire] for wire in endpoint.primary_key) for record in records}
     if endpoint.full_list:
         assert len(loaded.rows(name)) == len(keys)

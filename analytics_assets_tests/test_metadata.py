@@ -30,8 +30,6 @@ from analytics_assets.warehouse.checks.findings import DailyFigures, Figures
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import ALL_TABLES, Project, failure_of
 
-pytestmark = pytest.mark.xdist_group("metadata")
-
 LARGEST_CHART = 40_000
 USAGE = [endpoint.name for endpoint in ENDPOINTS if endpoint.monthly]
 Shown = Mapping[str, Mapping[str, MetadataValue[Any]]]

@@ -319,7 +319,7 @@ def test_a_bad_file_of_certificates_is_named(
     assert f"the connection to localhost:{secure.port} failed: " in message
     assert "REQUESTS_CA_BUNDLE" in message
     assert variable in message or content == ""
-    assert not raised.value.passing
+    assert not raised.value.transient
 
 
 # Credentials.

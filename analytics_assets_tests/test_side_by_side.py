@@ -17,7 +17,7 @@ from analytics_assets.segment.endpoints import BY_NAME, in_group
 from analytics_assets.segment.model import Group
 from analytics_assets_tests.harness import PATIENCE, Project, failure_of, materialized
 
-CATALOG = ["catalog_destinations", "catalog_sources", "catalog_warehouses"]
+CATALOG = [endpoint.name for endpoint in in_group("catalog")]
 IDENTITY = [endpoint.name for endpoint in in_group("identity")]
 
 

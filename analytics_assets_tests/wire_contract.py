@@ -120,6 +120,8 @@ def _resource(fact: Facts, parent: Facts | None, example: Facts | None) -> dict[
     }
     if events := fact.get("audit_events", {}).get("documented"):
         resource["audit_events"] = sorted(events)
+    if fact.get("personal_data"):
+        resource["personal_data"] = True
     if "single" in fact.get("kind", ""):
         resource["single"] = True
     field = re.search(r"\{(\w+)\}", fact["path"])

@@ -59,11 +59,11 @@ def step_failure(text: str, *, allow_retries: bool) -> Failure:
 
 def failure_of(error: AnalyticsError) -> Failure:
     """Return the failure of a step that ``error`` has ended."""
-    return step_failure(str(error), allow_retries=error.passing)
+    return step_failure(str(error), allow_retries=error.transient)
 
 
 def allows_retries(error: Exception) -> bool:
     """Tell whether a step that ``error`` has ended may well succeed later."""
     if isinstance(error, Failure):
         return bool(error.allow_retries)
-    return error.passing if isinstance(error, AnalyticsError) else True
+    return error.transient if isinstance(error, AnalyticsError) else True

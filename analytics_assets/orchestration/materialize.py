@@ -183,8 +183,8 @@ def _raise_failures(outcomes: Sequence[Outcome]) -> None:
         return
     text = "\n".join(failure_text(outcome) for outcome in failed)
     loaded = sum(outcome.loaded for outcome in outcomes)
-    passing = any(outcome.failure.passing for outcome in failed if outcome.failure)
+    transient = any(outcome.failure.transient for outcome in failed if outcome.failure)
     raise step_failure(
         f"{len(failed)} of {len(outcomes)} assets failed, {loaded} loaded.\n{text}",
-        allow_retries=passing,
+        allow_retries=transient,
     )

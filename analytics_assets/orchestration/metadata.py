@@ -33,7 +33,7 @@ LONGEST_CELL: Final = 60
 
 def table_schema(endpoint: Endpoint, columns: Iterable[Column]) -> TableSchema:
     """Return the columns of a table as Dagster shows them."""
-    keys = endpoint.column_keys
+    keys = endpoint.key_columns
     return TableSchema(
         columns=[
             TableColumn(
@@ -53,7 +53,7 @@ def table_schema(endpoint: Endpoint, columns: Iterable[Column]) -> TableSchema:
 
 
 def _column_tags(column: Column) -> dict[str, str]:
-    marks = {"personal_data": column.personal, "redacted": column.secret or column.credentials}
+    marks = {"personal_data": column.personal, "redacted": column.redacted}
     return {name: "" for name, marked in marks.items() if marked}
 
 
@@ -70,7 +70,7 @@ def definition_metadata(endpoint: Endpoint, warehouse: Warehouse) -> dict[str, A
         "dagster/storage_kind": warehouse.destination_name(),
         "api_path": endpoint.path,
         "api_docs": MetadataValue.url(endpoint.docs),
-        "key": ", ".join(endpoint.column_keys),
+        "key": ", ".join(endpoint.key_columns),
     }
 
 
@@ -160,7 +160,7 @@ def _cell(column: Column | None, value: Any) -> str | int | float | bool | None:
     """Return a value as a cell: masked, shortened, or as it is."""
     if value is None:
         return None
-    if column and (column.personal or column.secret or column.credentials):
+    if column and (column.personal or column.redacted):
         return MASK
     if isinstance(value, (bool, int, float)):
         return value

@@ -27,6 +27,9 @@ MAX_PAGE_SIZE: Final = 1000
 """Largest ``pagination.count`` (models/pagination_input.py of the SDK, since 2024-03)."""
 
 
+SHORTEST_FINGERPRINT_KEY: Final = 16
+
+
 class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
     """The Segment Public API, shared by all assets."""
 
@@ -100,6 +103,7 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
             parallel_requests=self.parallel_requests,
             redact=self.redact_secrets,
             overlap_minutes=self.audit_overlap_minutes,
+            fingerprint_key=_fingerprint_key(),
         )
 
     def _token(self) -> str:
@@ -134,6 +138,17 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise SettingError(f"{name} is {value}; set it to a value from {low} to {high}.")
+
+
+def _fingerprint_key() -> str:
+    """Read the team's own key of fingerprints; it is never a field, as Dagster stores those."""
+    key = os.environ.get("ANALYTICS_FINGERPRINT_KEY", "").strip()
+    if 0 < len(key) < SHORTEST_FINGERPRINT_KEY:
+        raise SettingError(
+            f"ANALYTICS_FINGERPRINT_KEY has {len(key)} characters, few enough to be guessed; set it"
+            f" to at least {SHORTEST_FINGERPRINT_KEY} random ones, or leave it out."
+        )
+    return key
 
 
 class Warehouse(ConfigurableResource):  # type: ignore[type-arg]

@@ -77,8 +77,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="workspace",
         group="inventory",
         path="/",
-        selector="data.workspace",
-        key=("id",),
+        data_selector="data.workspace",
+        primary_key=("id",),
         description="One row: the workspace that the token belongs to.",
         columns=(
             Column("id", "text", "Identifier of the workspace; the workspace_id of its records."),
@@ -93,8 +93,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="warehouses",
         group="inventory",
         path="/warehouses",
-        selector="data.warehouses",
-        key=("id",),
+        data_selector="data.warehouses",
+        primary_key=("id",),
         description=(
             "One row per warehouse the workspace loads its events into. The display name, if one"
             " was given, is in `settings`."
@@ -108,7 +108,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 "settings",
                 "json",
                 "Connection settings; the keys depend on the kind.",
-                credentials=True,
+                redact="shape_and_key",
             ),
         ),
         docs=f"{_DOCS}/Warehouses",
@@ -119,8 +119,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="sources",
         group="inventory",
         path="/sources",
-        selector="data.sources",
-        key=("id",),
+        data_selector="data.sources",
+        primary_key=("id",),
         description=(
             "One row per source, the place where data enters the workspace. The write keys are"
             " live credentials and are stored as fingerprints only."
@@ -136,14 +136,14 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 "settings",
                 "json",
                 "Settings of the source; the keys depend on its kind.",
-                credentials=True,
+                redact="shape_and_key",
             ),
             Column("labels", "json", "Labels on the source, each with key and value; see labels."),
             Column(
                 "writeKeys",
                 "json",
                 "Ingestion keys; an empty list if the token may not see them.",
-                secret=True,
+                redact="secret",
             ),
         ),
         docs=f"{_DOCS}/Sources",
@@ -159,8 +159,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="destinations",
         group="inventory",
         path="/destinations",
-        selector="data.destinations",
-        key=("id",),
+        data_selector="data.destinations",
+        primary_key=("id",),
         description=(
             "One row per destination connected to a source; the same tool fed by two sources makes"
             " two rows. For facts about the tool itself, join `metadata.id` to"
@@ -181,7 +181,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 "settings",
                 "json",
                 "Settings of the connection; the keys depend on the tool.",
-                credentials=True,
+                redact="shape_and_key",
             ),
         ),
         docs=f"{_DOCS}/Destinations",
@@ -192,11 +192,11 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="reverse_etl_models",
         group="inventory",
         path="/reverse-etl-models",
-        selector="data.models",
-        key=("id",),
+        data_selector="data.models",
+        primary_key=("id",),
         description=(
             "One row per reverse ETL model: a query on a warehouse whose rows are sent onwards."
-            " The query itself is stored as a fingerprint, which still shows when it changes."
+            " The query is stored as it is, but for secrets in it."
         ),
         columns=(
             Column("id", "text", "Identifier of the model."),
@@ -204,7 +204,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Column("name", "text", "Name of the model."),
             Column("description", "text", "What the model is for, as its authors put it."),
             Column("enabled", "bool", "False if the model is not synced."),
-            Column("query", "text", "SQL of the model; may give away a schema.", secret=True),
+            Column("query", "text", "SQL of the model, without secrets in it.", redact="shape"),
             Column("queryIdentifierColumn", "text", "Result column that tells rows apart."),
         ),
         docs=f"{_DOCS}/Reverse-ETL",
@@ -216,8 +216,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="transformations",
         group="inventory",
         path="/transformations",
-        selector="data.transformations",
-        key=("id",),
+        data_selector="data.transformations",
+        primary_key=("id",),
         description=(
             "One row per transformation: a rule that changes or drops the events of a source, for"
             " all of its destinations or for one. `if` and `drop` are reserved words in SQL: quote"
@@ -239,15 +239,25 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Column("drop", "bool", "True if the events it takes are thrown away."),
             Column("newEventName", "text", "Name that replaces the event's own."),
             Column("propertyRenames", "json", "Properties renamed: pairs of old and new name."),
-            Column("propertyValueTransformations", "json", "Fixed values written into properties."),
-            Column("fqlDefinedProperties", "json", "Properties added from an FQL expression."),
+            Column(
+                "propertyValueTransformations",
+                "json",
+                "Fixed values written into properties.",
+                redact="shape",
+            ),
+            Column(
+                "fqlDefinedProperties",
+                "json",
+                "Properties added from an FQL expression.",
+                redact="shape",
+            ),
             Column("propertyDrops", "json", "Properties removed; undocumented, may be null."),
             Column("allowProperties", "json", "Properties let through; all others are removed."),
             Column(
                 "hashPropertiesConfiguration",
                 "json",
                 "Properties that are hashed, and with which algorithm and encoding.",
-                credentials=True,
+                redact="shape_and_key",
             ),
         ),
         docs=f"{_DOCS}/Transformations",
@@ -259,8 +269,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="spaces",
         group="inventory",
         path="/spaces",
-        selector="data.spaces",
-        key=("id",),
+        data_selector="data.spaces",
+        primary_key=("id",),
         description="One row per space, a separate set of customer profiles within the workspace.",
         columns=(
             Column("id", "text", "Identifier of the space."),
@@ -275,8 +285,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="tracking_plans",
         group="inventory",
         path="/tracking-plans",
-        selector="data.trackingPlans",
-        key=("id",),
+        data_selector="data.trackingPlans",
+        primary_key=("id",),
         description=(
             "One row per tracking plan: which events and properties sources are meant to send. The"
             " rules themselves are in tracking_plan_rules."
@@ -299,8 +309,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="tracking_plan_rules",
         group="inventory",
         path="/tracking-plans/{trackingPlanId}/rules",
-        selector="data.rules",
-        key=("trackingPlanId", "type", "key", "version"),
+        data_selector="data.rules",
+        primary_key=("trackingPlanId", "type", "key", "version"),
         description=(
             "One row per rule of a tracking plan: what one event, or one kind of call, may hold."
             " Several versions of a rule can stand side by side. There is no id: a rule is its"
@@ -311,7 +321,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Column("type", "text", "Kind of call it is for; COMMON stands for all kinds."),
             Column("key", "text", "Event of a TRACK rule; empty where it has none.", missing=""),
             Column("version", "bigint", "Version of the rule."),
-            Column("jsonSchema", "json", "The rule itself: a JSON schema, draft 7."),
+            Column("jsonSchema", "json", "The rule itself: JSON schema, draft 7.", redact="shape"),
             Column("createdAt", "timestamp", "When the rule was made (UTC)."),
             Column("updatedAt", "timestamp", "Last change of the rule (UTC)."),
             Column("deprecatedAt", "timestamp", "When it was deprecated (UTC); null if it is not."),
@@ -327,8 +337,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="functions",
         group="inventory",
         path="/functions",
-        selector="data.functions",
-        key=("id",),
+        data_selector="data.functions",
+        primary_key=("id",),
         description=(
             "One row per function, code of the workspace's own that Segment runs as a source, as a"
             " destination or in between. The code itself is not in the list."
@@ -362,8 +372,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="catalog_destinations",
         group="catalog",
         path="/catalog/destinations",
-        selector="data.destinationsCatalog",
-        key=("id",),
+        data_selector="data.destinationsCatalog",
+        primary_key=("id",),
         description=(
             "One row per kind of destination on offer, whether the workspace uses it or not. Rows"
             " are large: select the columns that you need."
@@ -392,8 +402,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="catalog_sources",
         group="catalog",
         path="/catalog/sources",
-        selector="data.sourcesCatalog",
-        key=("id",),
+        data_selector="data.sourcesCatalog",
+        primary_key=("id",),
         description="One row per kind of source on offer, whether the workspace uses it or not.",
         columns=(
             *_CATALOG_ENTRY,
@@ -406,8 +416,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="catalog_warehouses",
         group="catalog",
         path="/catalog/warehouses",
-        selector="data.warehousesCatalog",
-        key=("id",),
+        data_selector="data.warehousesCatalog",
+        primary_key=("id",),
         description="One row per kind of warehouse on offer, whether the workspace uses it or not.",
         columns=_CATALOG_ENTRY,
         docs=f"{_DOCS}/Catalog",
@@ -417,8 +427,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="users",
         group="identity",
         path="/users",
-        selector="data.users",
-        key=("id",),
+        data_selector="data.users",
+        primary_key=("id",),
         description=(
             "One row per member of the workspace, with the roles they hold. People who were invited"
             " and have not accepted yet are not among them."
@@ -442,11 +452,26 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         ),
     ),
     Endpoint(
+        name="invites",
+        group="identity",
+        path="/invites",
+        data_selector="data.invites",
+        primary_key=("email",),
+        description=(
+            "One row per invitation to the workspace that has not been accepted yet. A row that"
+            " goes was accepted, withdrawn or has expired; the person then may be among the users."
+        ),
+        columns=(Column("email", "text", "E-mail address that was invited.", personal=True),),
+        docs=f"{_DOCS}/IAM-Users",
+        strings="email",
+        event_types=("Invite", "New Segment User", "Non-Segment User", "User Invite"),
+    ),
+    Endpoint(
         name="groups",
         group="identity",
         path="/groups",
-        selector="data.userGroups",
-        key=("id",),
+        data_selector="data.userGroups",
+        primary_key=("id",),
         description=(
             "One row per user group. Its members, who are in group_users, hold the roles of the"
             " group besides those of their own."
@@ -465,8 +490,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="group_users",
         group="identity",
         path="/groups/{userGroupId}/users",
-        selector="data.users",
-        key=("userGroupId", "id"),
+        data_selector="data.users",
+        primary_key=("userGroupId", "id"),
         description="One row per group and member; a person in two groups makes two rows.",
         columns=(
             Column("userGroupId", "text", "Group; joins to groups.id."),
@@ -483,8 +508,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="roles",
         group="identity",
         path="/roles",
-        selector="data.roles",
-        key=("id",),
+        data_selector="data.roles",
+        primary_key=("id",),
         description="One row per role that users, user groups and API tokens can be given.",
         columns=(
             Column("id", "text", "Identifier of the role."),
@@ -499,8 +524,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="labels",
         group="identity",
         path="/labels",
-        selector="data.labels",
-        key=("key", "value"),
+        data_selector="data.labels",
+        primary_key=("key", "value"),
         description=(
             "One row per label, a key and a value that group resources for access control. There is"
             " no id: a label is its key and value together."
@@ -518,8 +543,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="audit_events",
         group="identity",
         path="/audit-events",
-        selector="data.events",
-        key=("id",),
+        data_selector="data.events",
+        primary_key=("id",),
         description=(
             "One row per thing that somebody did in the workspace. Segment keeps 90 days; the table"
             " keeps every event it has ever loaded."
@@ -543,8 +568,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="usage_api_calls_daily",
         group="usage",
         path="/usage/api-calls/daily",
-        selector="data.dailyWorkspaceAPICallsUsage",
-        key=("timestamp",),
+        data_selector="data.dailyWorkspaceAPICallsUsage",
+        primary_key=("timestamp",),
         description=(
             "One row per day: API calls of the workspace from the first of the month to that day."
             " Do not add rows up; a day's own figure is the difference to the day before."
@@ -557,8 +582,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="usage_mtu_daily",
         group="usage",
         path="/usage/mtu/daily",
-        selector="data.dailyWorkspaceMTUUsage",
-        key=("timestamp",),
+        data_selector="data.dailyWorkspaceMTUUsage",
+        primary_key=("timestamp",),
         description=(
             "One row per day: tracked users of the workspace from the first of the month to that"
             " day. Do not add rows up; a month's figure is that of its last day."
@@ -571,8 +596,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="usage_api_calls_sources_daily",
         group="usage",
         path="/usage/api-calls/sources/daily",
-        selector="data.dailyPerSourceAPICallsUsage",
-        key=("sourceId", "timestamp"),
+        data_selector="data.dailyPerSourceAPICallsUsage",
+        primary_key=("sourceId", "timestamp"),
         description=(
             "One row per source and day: its API calls from the first of the month to that day. Do"
             " not add days up; a day's own figure is the difference to the day before."
@@ -586,8 +611,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="usage_mtu_sources_daily",
         group="usage",
         path="/usage/mtu/sources/daily",
-        selector="data.dailyPerSourceMTUUsage",
-        key=("sourceId", "timestamp"),
+        data_selector="data.dailyPerSourceMTUUsage",
+        primary_key=("sourceId", "timestamp"),
         description=(
             "One row per source and day: its tracked users from the first of the month to that day."
             " Do not add up days, nor sources: one user can be seen by several."

@@ -7,16 +7,16 @@ class AnalyticsError(Exception):
     """A foreseeable mistake or failure; its text says what happened and what to do about it.
 
     Attributes:
-        passing: whether the same may well succeed later.
+        transient: whether the same may well succeed later.
     """
 
-    passing: bool = True
+    transient: bool = True
 
 
 class SettingError(AnalyticsError):
     """A setting that cannot work; raised before the first request."""
 
-    passing = False
+    transient = False
 
 
 class ResourceError(AnalyticsError):
@@ -26,24 +26,17 @@ class ResourceError(AnalyticsError):
         status: HTTP status of the answer that ended the reading, ``None`` if there was none.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, passing: bool = False) -> None:
+    def __init__(self, message: str, *, status: int | None = None, transient: bool = False) -> None:
         super().__init__(message)
         self.status = status
-        self.passing = passing
+        self.transient = transient
 
 
 class TokenRejected(AnalyticsError):
     """The API refused everything that was asked: the token is not accepted."""
 
-    passing = False
+    transient = False
 
 
 class DestinationBusy(AnalyticsError):
     """The destination stayed locked for longer than the run may wait."""
-
-
-def root_message(error: BaseException) -> str:
-    """Return the innermost message, which is the destination's own, on one line."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return " ".join(str(error).split())[:300]

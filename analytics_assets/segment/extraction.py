@@ -154,7 +154,7 @@ class Extraction:
         if self.failure is None and self.parent and self.parent.failure:
             self.fail(_because_of_parent(self.parent))
         if self.failure is None and not all(chain.done for chain in self.chains.values()):
-            self.fail(ResourceError("the list was not read to its end", passing=True))
+            self.fail(ResourceError("the list was not read to its end", transient=True))
         if self.failure is None:
             self.warnings += shortages(self.chains)
 
@@ -163,7 +163,7 @@ def _because_of_parent(parent: Extraction) -> ResourceError:
     return ResourceError(
         f"its parent list {parent.endpoint.name} was not read whole ({parent.failure})",
         status=getattr(parent.failure, "status", None),
-        passing=parent.failure is not None and parent.failure.passing,
+        transient=parent.failure is not None and parent.failure.transient,
     )
 
 
@@ -172,7 +172,7 @@ def _in_chain(endpoint: Endpoint, error: AnalyticsError, chain: str) -> Analytic
     if not chain or not isinstance(error, ResourceError):
         return error
     text = f"{chain_label(endpoint, chain)}: {error}"
-    return ResourceError(text, status=error.status, passing=error.passing)
+    return ResourceError(text, status=error.status, transient=error.transient)
 
 
 def chain_label(endpoint: Endpoint, chain: str) -> str:

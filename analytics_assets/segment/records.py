@@ -17,13 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.common.normalizers.naming.snake_case import NamingConvention
 
+from analytics_assets.segment.exact_json import to_json
 from analytics_assets.segment.model import DELETED_AT, Column, ColumnType, Endpoint
-from analytics_assets.segment.redaction import (
-    looks_like_credential,
-    mask_credentials,
-    mask_secret,
-    to_json,
-)
+from analytics_assets.segment.redaction import Meaning, Redactor, meaning
+from analytics_assets.segment.redaction.prefilter import Prefilter
 
 Record = Mapping[str, Any]
 
@@ -63,18 +60,25 @@ class RowTyper:
         endpoint: the row of ``endpoints.py``.
         stored: types of the columns that the destination already has, by column name.
         redact: whether secrets are replaced by fingerprints.
+        fingerprint_key: the team's own key of fingerprints; empty without one.
 
     Used by several threads at once: the memory of undeclared fields is guarded by a lock.
     """
 
     def __init__(
-        self, endpoint: Endpoint, stored: Mapping[str, ColumnType], *, redact: bool = True
+        self,
+        endpoint: Endpoint,
+        stored: Mapping[str, ColumnType],
+        *,
+        redact: bool = True,
+        fingerprint_key: str = "",
     ) -> None:
         self._endpoint = endpoint
-        self._declared = {column.wire: column for column in endpoint.columns}
+        self._declared = {column.field: column for column in endpoint.columns}
         self._taken = {column.name for column in endpoint.columns} | RESERVED
         self._stored = stored
-        self._redact = redact
+        self._redactor = Redactor(fingerprint_key) if redact else None
+        self._prefilters: dict[str, Prefilter] = {}
         self._found: dict[str, Column] = {}
         self._lock = threading.Lock()
 
@@ -91,7 +95,7 @@ class RowTyper:
         undeclared = self._undeclared(rows, first_row)
         columns = [*self._endpoint.columns, *self._resolve(undeclared, rows, first_row)]
         arrays = [self._array(column, rows, first_row) for column in columns]
-        key = set(self._endpoint.column_keys)
+        key = set(self._endpoint.key_columns)
         schema = pa.schema(
             pa.field(column.name, ARROW_TYPES[column.type], nullable=column.name not in key)
             for column in columns
@@ -116,26 +120,26 @@ class RowTyper:
         self, names: Iterable[str], rows: Sequence[Record], first_row: int
     ) -> list[Column]:
         resolved = []
-        for wire in names:
-            kind = _infer([row.get(wire) for row in rows], wire, first_row)
+        for field in names:
+            kind = _infer([row.get(field) for row in rows], field, first_row)
             if kind is not None:
-                resolved.append(self._remember(wire, kind))
+                resolved.append(self._remember(field, kind))
         return resolved
 
-    def _remember(self, wire: str, kind: ColumnType) -> Column:
+    def _remember(self, field: str, kind: ColumnType) -> Column:
         """Settle the type of an undeclared field; integers fit where numbers already stand."""
         try:
-            name = column_name(wire)
+            name = column_name(field)
         except ValueError:
-            raise BadValue(f"a field is called {wire!r}, of which no column can be made") from None
-        secret = looks_like_credential(wire)
-        if secret and self._redact and kind in ("bigint", "double"):
+            raise BadValue(f"a field is called {field!r}, of which no column can be made") from None
+        secret = meaning(field) is Meaning.CREDENTIAL
+        if secret and self._redactor and kind in ("bigint", "double"):
             kind = "text"  # of its fingerprint
         with self._lock:
-            owner = next((c.wire for c in self._found.values() if c.name == name), wire)
-            if name in self._taken or owner != wire:
-                raise BadValue(f"the undocumented field {wire!r} clashes with the column {name!r}")
-            before = self._found[wire].type if wire in self._found else self._stored.get(name)
+            owner = next((c.field for c in self._found.values() if c.name == name), field)
+            if name in self._taken or owner != field:
+                raise BadValue(f"the undocumented field {field!r} clashes with the column {name!r}")
+            before = self._found[field].type if field in self._found else self._stored.get(name)
             if before == "double" and kind == "bigint":
                 kind = "double"
             elif before == "bigint" and kind == "double" and name not in self._stored:
@@ -143,45 +147,76 @@ class RowTyper:
             elif before == "timestamp" and kind == "text":
                 kind = "timestamp"
             elif before not in (None, kind):
-                raise BadValue(f"the field {wire!r} held {before} values before and now {kind}")
-            column = Column(wire, kind, "", secret=secret, credentials=not secret)
-            self._found[wire] = column
+                raise BadValue(f"the field {field!r} held {before} values before and now {kind}")
+            column = Column(field, kind, "", redact="secret" if secret else "shape_and_key")
+            self._found[field] = column
         return column
 
     def _array(self, column: Column, rows: Sequence[Record], first_row: int) -> pa.Array:
-        values = [row.get(column.wire) for row in rows]
+        values = [row.get(column.field) for row in rows]
         if column.missing is not None:
             values = [column.missing if value is None else value for value in values]
         try:
-            if self._redact and (column.secret or column.credentials):
-                values = [_redacted(column, value) for value in values]
-            array = _CONVERTERS[column.type](values)
+            array = self._converted(column, values)
         except (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError):
-            raise _locate(column, values, first_row) from None
-        if array.null_count and column.wire in self._endpoint.key:
+            raise self._locate(column, values, first_row) from None
+        if array.null_count and column.field in self._endpoint.primary_key:
             row = first_row + values.index(None)
-            raise BadValue(f"row {row} has no {column.wire!r}, which is part of the key")
+            raise BadValue(f"row {row} has no {column.field!r}, which is part of the key")
         return array
 
+    def _converted(self, column: Column, values: Sequence[Any]) -> pa.Array:
+        """Type values, with what must not be stored replaced."""
+        convert = _CONVERTERS[column.type]
+        redactor = self._redactor
+        if redactor is None or column.type not in ("text", "json"):
+            return convert(values)
+        if column.redacted:
+            return convert([_redacted(redactor, column, value) for value in values])
+        array = convert(values)
+        if column.type != "text":
+            return array
+        filtered = self._prefilters.setdefault(column.field, Prefilter(redactor.by_shape))
+        changed = filtered.replaced(array)
+        return convert([changed.get(value, value) for value in values]) if changed else array
 
-def _redacted(column: Column, value: Any) -> Any:
-    """Mask what must not be stored; a value of another type than the column's stays a mistake."""
-    if column.credentials:
-        return mask_credentials(value)
-    if not column.secret:
-        return value
+    def _locate(self, column: Column, values: Sequence[Any], first_row: int) -> BadValue:
+        """Find the first value that does not fit, for the message, which may not show a secret."""
+        for number, value in enumerate(values, first_row):
+            if wrong := self._what_is_wrong(column, value):
+                return BadValue(f"row {number}, field {column.field!r}: {wrong}")
+        return BadValue(f"field {column.field!r} does not hold {column.type} values")
+
+    def _what_is_wrong(self, column: Column, value: Any) -> str | None:
+        try:
+            self._converted(column, [value])
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, this is the one to name
+            if column.type == "json" or isinstance(error, RecursionError):
+                return "nested too deeply"
+            hidden = column.secret or column.personal or isinstance(value, (dict, list))
+            shown = "" if hidden else f" {Redactor().by_key(value, column.field)!r:.60}"
+            return f"expected {column.type}, got {_kind(value)}{shown}"
+        return None
+
+
+def _redacted(redactor: Redactor, column: Column, value: Any) -> Any:
+    """Redact a value; one of another type than the column's stays a mistake."""
+    if column.redact == "shape":
+        return redactor.by_shape(value)
+    if column.redact == "shape_and_key":
+        return redactor.by_key(value, column.field)
     if column.type == "text" and not (value is None or isinstance(value, (str, int, float))):
         raise BadValue
-    return mask_secret(value)
+    return redactor.whole(value)
 
 
-def _infer(values: Sequence[Any], wire: str, first_row: int) -> ColumnType | None:
+def _infer(values: Sequence[Any], field: str, first_row: int) -> ColumnType | None:
     kinds = {_json_kind(value) for value in values if value is not None}
     if kinds == {"bigint", "double"}:
         return "double"
     if len(kinds) > 1:
         raise BadValue(
-            f"the undocumented field {wire!r} holds {' and '.join(sorted(kinds))} values"
+            f"the undocumented field {field!r} holds {' and '.join(sorted(kinds))} values"
             f" in the page that starts at row {first_row}"
         )
     return kinds.pop() if kinds else None
@@ -283,26 +318,6 @@ _CONVERTERS: Final[Mapping[ColumnType, Callable[[Sequence[Any]], pa.Array]]] = {
     "timestamp": _timestamp,
     "json": _json,
 }
-
-
-def _locate(column: Column, values: Sequence[Any], first_row: int) -> BadValue:
-    """Find the first value that does not fit, for the message, which may not show a secret."""
-    for number, value in enumerate(values, first_row):
-        if wrong := _what_is_wrong(column, value):
-            return BadValue(f"row {number}, field {column.wire!r}: {wrong}")
-    return BadValue(f"field {column.wire!r} does not hold {column.type} values")
-
-
-def _what_is_wrong(column: Column, value: Any) -> str | None:
-    try:
-        _CONVERTERS[column.type]([_redacted(column, value)])
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with it, this is the one to name
-        if column.type == "json" or isinstance(error, RecursionError):
-            return "nested too deeply"
-        hidden = column.secret or column.personal or isinstance(value, (dict, list))
-        shown = "" if hidden else f" {mask_credentials(value)!r:.60}"
-        return f"expected {column.type}, got {_kind(value)}{shown}"
-    return None
 
 
 def _kind(value: Any) -> str:

@@ -115,10 +115,10 @@ def describe_status(answer: Answer, token: str) -> str:
     """
     status = answer.status
     messages = (str(error["message"]) for error in answer.errors if error.get("message"))
-    told = foreign_text("; ".join(messages), token)
+    told = foreign_text("; ".join(messages), [token])
     said = f'HTTP {status} ("{told}")' if told else f"HTTP {status}"
     if answer.response.is_redirect:
-        host = foreign_text(_host_of(answer.headers.get("Location", "")), token)
+        host = foreign_text(_host_of(answer.headers.get("Location", "")), [token])
         return f"{said}: a redirect to {host or 'elsewhere'}; check ANALYTICS_API_BASE_URL"
     advice = {
         401: "the token is not accepted here; check ANALYTICS_API_TOKEN, its region and its roles",

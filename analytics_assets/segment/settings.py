@@ -40,6 +40,8 @@ class ApiSettings:
             refusals together; beyond it the resource fails.
         parallel_requests: requests under way at the same time.
         redact: replace secrets by fingerprints.
+        fingerprint_key: the team's own key of fingerprints, empty without one; not part of the
+            representation.
         overlap_minutes: how far before the newest loaded audit event a run starts again.
     """
 
@@ -55,6 +57,7 @@ class ApiSettings:
     parallel_requests: int = 16
     redact: bool = True
     overlap_minutes: float = 15.0
+    fingerprint_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def _config(reading: Reading, routes: Routes, settings: ApiSettings) -> Endpoint
         "endpoint": {
             "path": endpoint.path,
             "params": _params(reading.extraction, settings),
-            "data_selector": jsonpath.compile_path(endpoint.selector),
+            "data_selector": jsonpath.compile_path(endpoint.data_selector),
             "paginator": GuardedPaginator(reading.extraction, routes),
         },
     }

@@ -11,7 +11,8 @@ from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
-from analytics_assets.segment.errors import AnalyticsError, SettingError, root_message
+from analytics_assets.segment.errors import AnalyticsError, SettingError
+from analytics_assets.segment.foreign_text import root_message
 from analytics_assets.warehouse.duckdb_file import duckdb_credentials
 from analytics_assets.warehouse.settings import WarehouseSettings
 

@@ -15,7 +15,8 @@ from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
-from analytics_assets.segment.errors import ResourceError, root_message
+from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.foreign_text import root_message
 from analytics_assets.segment.model import Column, ColumnType, Endpoint
 from analytics_assets.segment.months import Loaded, after_load
 from analytics_assets.segment.reading import Reading
@@ -155,7 +156,7 @@ def _table_resource(
     resource: DltResource = dlt.resource(
         rows,
         name=endpoint.name,
-        primary_key=list(endpoint.column_keys),
+        primary_key=list(endpoint.key_columns),
         write_disposition=_write_disposition(endpoint, warehouse),
         table_format=cast(Any, warehouse.table_format),
         columns=column_hints(endpoint, undeclared),
@@ -187,7 +188,7 @@ def column_hints(
         column.name: {
             "name": column.name,
             "data_type": column.type,
-            "nullable": column.name not in endpoint.column_keys,
+            "nullable": column.name not in endpoint.key_columns,
             "description": column.description,
         }
         for column in endpoint.table_columns

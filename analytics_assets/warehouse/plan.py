@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dlt.pipeline.pipeline import Pipeline
 
-from analytics_assets.segment.audit_trail import wire_time
+from analytics_assets.segment.audit_trail import api_time
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.extraction import Extraction
 from analytics_assets.segment.model import Endpoint, Group
@@ -148,14 +148,14 @@ def _reading(
         endpoint,
         static_chains(endpoint, months),
         parent=parent.extraction if parent else None,
-        start=wire_time(start) if start else None,
+        start=api_time(start) if start else None,
     )
     if fault := fault_of(endpoint, BY_NAME):
         extraction.fail(fault)
     stored = stored_types(pipeline, endpoint)
     return Reading(
         extraction,
-        RowTyper(endpoint, stored, redact=api.redact),
+        RowTyper(endpoint, stored, redact=api.redact, fingerprint_key=api.fingerprint_key),
         Staging(endpoint, file) if file else None,
         lag=(newest - start).total_seconds() if newest and start else 0.0,
         loaded_before=bool(stored),

@@ -136,6 +136,11 @@ def _group_users_head(company: Company, group: int, index: int) -> Record:
     return users_head(company, (first + index * step) % users)
 
 
+def _invites_head(company: Company, index: int) -> Record:
+    job = company.rng("invites", index).choice(_JOBS)
+    return {"email": f"{job.lower().replace(' ', '.')}.invited.{index + 1}@example.com"}
+
+
 ROWS = (
     Resource(
         "users",
@@ -145,6 +150,16 @@ ROWS = (
         ids=Ids(BASE58, 22),
         head=users_head,
         tail=_users_tail,
+        last_next="missing",
+    ),
+    Resource(
+        "invites",
+        "/invites",
+        "invites",
+        key=("email",),
+        size=12,
+        head=_invites_head,
+        bare=True,
         last_next="missing",
     ),
     Resource(
