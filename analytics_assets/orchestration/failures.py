@@ -31,8 +31,8 @@ def _without_traceback() -> type[StepFailure]:
     Dagster shows the error info that a ``DagsterUserCodeProcessError`` carries in place of a
     traceback of its own.
     """
-    from dagster._core.errors import DagsterUserCodeProcessError  # noqa: PLC2701, TID251 - see above
-    from dagster_shared.error import SerializableErrorInfo  # noqa: TID251 - see above
+    from dagster._core.errors import DagsterUserCodeProcessError  # noqa: PLC2701 - see above
+    from dagster_shared.error import SerializableErrorInfo
 
     class _Shown(DagsterUserCodeProcessError):
         def __init__(self, text: str) -> None:
