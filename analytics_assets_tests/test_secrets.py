@@ -114,13 +114,13 @@ def test_a_killed_run_leaves_no_secret_behind(start: Callable[..., Project]) -> 
         start_new_session=True,
     )
     try:
-        wait_for(lambda: list((project.folder / "tmp").glob("*/sources.arrows")))
+        wait_for(lambda: list((project.folder / "tmp").rglob("sources.arrows")))
         wait_for(lambda: project.sandbox.count("/destinations"))
         time.sleep(0.5)
     finally:
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-    assert list((project.folder / "tmp").glob("*/*.arrows"))
+    assert list((project.folder / "tmp").rglob("*.arrows"))
     assert files_with(needles, [project.folder]) == []
 
 
