@@ -99,7 +99,7 @@ def test_no_secret_lands_anywhere(start: Callable[..., Project]) -> None:
 
 
 def test_a_killed_run_leaves_no_secret_behind(start: Callable[..., Project]) -> None:
-    """Prevents that the spool of a run that was killed holds secrets in the clear."""
+    """Prevents that what a killed run had staged holds secrets in the clear."""
     project = start()
     needles = needles_of(project)
     project.sandbox.intercept = lambda info: (

@@ -572,7 +572,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         primary_key=("timestamp",),
         description=(
             "One row per day: API calls of the workspace from the first of the month to that day."
-            " Do not add rows up; a day's own figure is the difference to the day before."
+            " Do not add these up; the day's own figure is in `daily_api_calls`."
         ),
         columns=(_DAY, _API_CALLS),
         docs=f"{_DOCS}/API-Calls",
@@ -600,7 +600,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         primary_key=("sourceId", "timestamp"),
         description=(
             "One row per source and day: its API calls from the first of the month to that day. Do"
-            " not add days up; a day's own figure is the difference to the day before."
+            " not add these up; the day's own figure is in `daily_api_calls`."
         ),
         columns=(_SOURCE_ID, _DAY, _API_CALLS),
         docs=f"{_DOCS}/API-Calls",

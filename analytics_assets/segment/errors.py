@@ -32,6 +32,11 @@ class ResourceError(AnalyticsError):
         self.transient = transient
 
 
+def unexpected(error: Exception) -> ResourceError:
+    """Return the error of a resource that failed in a way that nobody foresaw."""
+    return ResourceError(f"unexpected {type(error).__name__} while reading: {error}")
+
+
 class TokenRejected(AnalyticsError):
     """The API refused everything that was asked: the token is not accepted."""
 

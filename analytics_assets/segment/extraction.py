@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-import requests
-
 from analytics_assets.segment.errors import AnalyticsError, ResourceError
 from analytics_assets.segment.model import Endpoint, Months, Parent, Values
 from analytics_assets.segment.pages import Chain, check_progress, next_cursor, shortages, unpack
@@ -220,8 +218,3 @@ def _chain_name(endpoint: Endpoint, found: re.Match[str], url: SplitResult) -> s
     if isinstance(endpoint.slice, (Months, Values)):
         return dict(parse_qsl(url.query)).get(endpoint.slice.param, "")
     return ""
-
-
-def page_size_of(request: requests.PreparedRequest) -> int:
-    """Return how many records a request asks for; 0 if it does not say."""
-    return int(dict(parse_qsl(urlsplit(request.url or "").query)).get("pagination.count", "0"))

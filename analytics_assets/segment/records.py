@@ -143,7 +143,7 @@ class RowTyper:
             if before == "double" and kind == "bigint":
                 kind = "double"
             elif before == "bigint" and kind == "double" and name not in self._stored:
-                pass  # seen as whole numbers earlier in this run only: the spool is widened
+                pass  # seen as whole numbers earlier in this run only: what was staged is widened
             elif before == "timestamp" and kind == "text":
                 kind = "timestamp"
             elif before not in (None, kind):

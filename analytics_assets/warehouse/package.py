@@ -23,7 +23,8 @@ from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import LoadOptions, Log
 from analytics_assets.segment.spans import span
 from analytics_assets.segment.staging import Staging
-from analytics_assets.warehouse.counts import count_rows, mark_deleted
+from analytics_assets.warehouse.counts import count_rows
+from analytics_assets.warehouse.deletions import mark_deleted
 from analytics_assets.warehouse.destination import new_pipeline
 from analytics_assets.warehouse.dlt_config import only_errors_logged
 from analytics_assets.warehouse.locks import open_database
