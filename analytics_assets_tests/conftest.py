@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-import sqlite3.dbapi2
-import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timezone
@@ -39,20 +37,53 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     return 0 if config.option.markexpr == "unit" else None
 
 
+IMPURE = frozenset({"start", "project", "loaded", "template", "postgres"})
+"""Fixtures that start something; what begins before a test it could not refuse."""
+_STARTS = (
+    "subprocess.Popen",
+    "os.fork",
+    "os.forkpty",
+    "os.posix_spawn",
+    "os.system",
+    "os.exec",
+    "socket.bind",
+    "socket.connect",
+    "sqlite3.connect",
+)
+"""Audit events of what a unit test does without; Dagster stores its runs in SQLite."""
+_unit_test_runs = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse unit tests that ask for a fixture that starts something."""
+    for item in items:
+        if item.get_closest_marker("unit") and IMPURE & set(getattr(item, "fixturenames", ())):
+            raise pytest.UsageError(f"{item.nodeid} is marked unit and starts something")
+
+
+def _refuse(event: str, _: Any) -> None:
+    if _unit_test_runs and event in _STARTS:
+        raise AssertionError(f"a unit test starts no process, server, database or run: {event}")
+
+
+sys.addaudithook(_refuse)
+
+
 @pytest.fixture(autouse=True)
-def _pure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a unit test from starting or reaching anything; Dagster stores its runs in SQLite."""
+def _pure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep a unit test from starting or reaching anything."""
+    global _unit_test_runs  # noqa: PLW0603 - an audit hook stays for good, so it has to be told
     if request.node.get_closest_marker("unit") is None:
+        yield
         return
 
     def refuse(*_: Any, **__: Any) -> None:
-        raise AssertionError("a unit test starts no process, server, database or run")
+        raise AssertionError("a unit test opens no database")
 
-    monkeypatch.setattr(socket.socket, "bind", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
-    monkeypatch.setattr(sqlite3.dbapi2, "connect", refuse)
     monkeypatch.setattr(duckdb, "connect", refuse)
+    _unit_test_runs = True
+    yield
+    _unit_test_runs = False
 
 
 @pytest.fixture

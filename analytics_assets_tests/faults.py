@@ -85,8 +85,8 @@ def change_everything(project: Project, group: str) -> None:
             workspace.add_event(type="Source Created")
         elif endpoint.monthly:
             record = workspace.usage(name, now.date().isoformat())[-1]
-            fields = {c.wire: int(record[c.wire]) + 1 for c in endpoint.counters}
-            key = [record[wire] for wire in endpoint.key]
+            fields = {c.field: int(record[c.field]) + 1 for c in endpoint.counters}
+            key = [record[wire] for wire in endpoint.primary_key]
             workspace.restate(name, key, fields)
         else:
             record = workspace.records(name)[0]
@@ -98,10 +98,10 @@ def changed_field(endpoint: Endpoint, record: Body) -> Body:
 
     Of a record that is its key and nothing else another key, which makes a record more.
     """
-    fixed = {*endpoint.key, getattr(endpoint.slice, "param", "")}
-    free = (c for c in endpoint.columns if c.wire not in fixed and not c.wire.endswith("Id"))
+    fixed = {*endpoint.primary_key, getattr(endpoint.slice, "param", "")}
+    free = (c for c in endpoint.columns if c.field not in fixed and not c.field.endswith("Id"))
     column = next((c for c in free if c.type in OTHER_VALUES), endpoint.columns[0])
-    return {column.wire: OTHER_VALUES[column.type](record.get(column.wire))}
+    return {column.field: OTHER_VALUES[column.type](record.get(column.field))}
 
 
 def inject(project: Project, name: str, fault: Fault, *, page: int = 1) -> None:

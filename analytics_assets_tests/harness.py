@@ -293,7 +293,7 @@ def fingerprint(value: str) -> str:
 def records(endpoint: Endpoint, body: str | bytes) -> list[Row]:
     """Take the records out of an answer; a single object is one, a bare string has one field."""
     found = json.loads(body)
-    for part in endpoint.selector.split("."):
+    for part in endpoint.data_selector.split("."):
         found = found[part]
     if endpoint.strings:
         return [{endpoint.strings: value} for value in found]
@@ -307,12 +307,12 @@ def expected_rows(endpoint: Endpoint, records: Iterable[Mapping[str, Any]]) -> l
         row: Row = {column.name: column.missing for column in endpoint.columns}
         for wire, value in record.items():
             row[snake(wire)] = _typed(endpoint, wire, value)
-        by_key[tuple(row[name] for name in endpoint.column_keys)] = row
+        by_key[tuple(row[name] for name in endpoint.key_columns)] = row
     return sort_rows(endpoint, by_key.values())
 
 
 def _typed(endpoint: Endpoint, wire: str, value: Any) -> Any:
-    column = next((c for c in endpoint.columns if c.wire == wire), None)
+    column = next((c for c in endpoint.columns if c.field == wire), None)
     kind = column.type if column else ("json" if isinstance(value, (dict, list)) else "text")
     if value is None:
         return None
@@ -375,7 +375,7 @@ def _utc(value: Any) -> Any:
 
 def sort_rows(endpoint: Endpoint, rows: Iterable[Row]) -> list[Row]:
     """Sort rows by key."""
-    return sorted(rows, key=lambda row: tuple(row[name] for name in endpoint.column_keys))
+    return sorted(rows, key=lambda row: tuple(row[name] for name in endpoint.key_columns))
 
 
 SHORTEST_FINGERPRINTED = 20

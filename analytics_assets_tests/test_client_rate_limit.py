@@ -25,7 +25,6 @@ from analytics_assets_tests.servers import GUARD, Lines, client, get, reply, ser
 def early(requests: list[RequestInfo]) -> list[RequestInfo]:
     """Return what came within the second after a refusal, except what was on its way by then."""
     refused = [info.arrived_at for info in requests if info.status == 429]
-    assert refused
     return [
         info for info in requests if any(at + 0.5 < info.arrived_at < at + 0.95 for at in refused)
     ]
@@ -55,6 +54,7 @@ def test_a_limit_that_only_refusals_show_is_slow_not_fatal(start: Callable[..., 
     project.sandbox.intercept = one_a_second
     result = project.materialize("usage_api_calls_daily", api={"backoff_factor": 2})
     assert failure_of(result) == ""
+    assert 429 in {info.status for info in project.sandbox.requests}
     assert early(project.sandbox.requests) == []
     project.assert_equal(["usage_api_calls_daily"])
 
@@ -109,7 +109,7 @@ def test_waits_together_are_bounded() -> None:
         " max_wait (2 s); run later, or raise max_wait"
     )
     assert raised.value.status == 429
-    assert raised.value.passing
+    assert raised.value.transient
     assert len(seen) == 3
     assert all(after - before > 0.95 for before, after in pairwise(seen))
 
@@ -356,7 +356,7 @@ def test_any_other_status_is_not(status: int) -> None:
     ):
         session.fetch(get(session, url))
     assert len(seen) == 1
-    assert not raised.value.passing
+    assert not raised.value.transient
 
 
 def test_an_odd_gateway_status_does_not_end_a_run(loaded: Project) -> None:

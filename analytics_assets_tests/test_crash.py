@@ -49,8 +49,8 @@ def change(project: Project) -> None:
     month = shift(first_month(), 1)
     for name in USAGE:
         row = workspace.usage(name, month.isoformat())[-1]
-        key = [str(row[wire]) for wire in BY_NAME[name].key]
-        counter = BY_NAME[name].counters[0].wire
+        key = [str(row[wire]) for wire in BY_NAME[name].primary_key]
+        counter = BY_NAME[name].counters[0].field
         workspace.restate(name, key, {counter: str(int(row[counter]) + 1)})
 
 

@@ -28,10 +28,12 @@ def months(draw: st.DrawFn, counts: st.SearchStrategy[int | None] = COUNTS) -> M
     endpoint = draw(st.sampled_from(MONTHLY))
     start = draw(st.dates(date(2011, 1, 1), date(2030, 12, 1))).replace(day=1)
     days = st.integers(0, 58).map(lambda n: (start + timedelta(days=n)).isoformat())
-    sources = st.sampled_from(["a", "b", "c"]) if "sourceId" in endpoint.key else st.just(None)
+    sources = (
+        st.sampled_from(["a", "b", "c"]) if "sourceId" in endpoint.primary_key else st.just(None)
+    )
     keys = draw(st.lists(st.tuples(days, sources), unique=True, max_size=30))
     rows = [
-        {"timestamp": day, **{c.wire: draw(counts) for c in endpoint.counters}}
+        {"timestamp": day, **{c.field: draw(counts) for c in endpoint.counters}}
         | ({"sourceId": source} if source else {})
         for day, source in keys
     ]
@@ -80,7 +82,7 @@ def test_the_order_of_the_rows_does_not_matter(month: Month, random: Any) -> Non
     shuffled = table.take(pa.array(order, pa.int64()))
     figures = with_daily_figures(endpoint, table)
     assert with_daily_figures(endpoint, shuffled) == figures
-    keys = figures.select(list(endpoint.column_keys)).to_pylist()
+    keys = figures.select(list(endpoint.key_columns)).to_pylist()
     assert keys == sorted(keys, key=lambda row: tuple(row.values()))
 
 
@@ -90,7 +92,7 @@ def test_what_the_api_serves_stays_as_it_is(month: Month) -> None:
     endpoint, table = month
     figures = with_daily_figures(endpoint, table)
     assert figures.column_names == [column.name for column in endpoint.table_columns]
-    order = [(key, "ascending") for key in endpoint.column_keys]
+    order = [(key, "ascending") for key in endpoint.key_columns]
     assert figures.select(table.column_names) == table.sort_by(order)
 
 

@@ -148,7 +148,7 @@ def test_an_asset_shows_its_facts_before_anything_has_run(endpoint: Endpoint) ->
     metadata = shown.metadata
     assert metadata["dagster/table_name"] == f"analytics.{endpoint.name}"
     assert metadata["api_path"] == endpoint.path
-    assert metadata["key"] == ", ".join(endpoint.column_keys)
+    assert metadata["key"] == ", ".join(endpoint.key_columns)
     docs = metadata["api_docs"]
     assert (docs.url if isinstance(docs, UrlMetadataValue) else docs) == endpoint.docs
     schema = metadata["dagster/column_schema"]
@@ -159,7 +159,7 @@ def test_an_asset_shows_its_facts_before_anything_has_run(endpoint: Endpoint) ->
     for column in endpoint.table_columns:
         assert columns[column.name].type == column.type
         assert columns[column.name].description == column.description != ""
-        is_key = column.name in endpoint.column_keys
+        is_key = column.name in endpoint.key_columns
         assert columns[column.name].constraints.nullable is not is_key
 
 

@@ -25,15 +25,15 @@ EXPECTED = {"expect_fewer_rows": True}
 
 def deleted(project: Project, table: str) -> list[tuple[Any, ...]]:
     """Return the keys of the rows that are marked as deleted."""
-    key = ", ".join(BY_NAME[table].column_keys)
+    key = ", ".join(BY_NAME[table].key_columns)
     sql = f"SELECT {key} FROM analytics.{table} WHERE deleted_at IS NOT NULL ORDER BY ALL"
     return project.query(sql)
 
 
 def key_of(name: str, record: Body) -> tuple[Any, ...]:
     """Return the key of a record."""
-    missing = {column.wire: column.missing for column in BY_NAME[name].columns}
-    return tuple(record.get(wire, missing[wire]) for wire in BY_NAME[name].key)
+    missing = {column.field: column.missing for column in BY_NAME[name].columns}
+    return tuple(record.get(wire, missing[wire]) for wire in BY_NAME[name].primary_key)
 
 
 def keys_served(project: Project) -> dict[str, set[tuple[Any, ...]]]:

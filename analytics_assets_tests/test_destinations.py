@@ -55,7 +55,7 @@ class FilesProject(Project):
             files = sorted(self.files.glob(f"{folder}/**/*.parquet"))
             found = ds.dataset(files, filesystem=self.files).to_table().to_pylist()
             found.sort(key=lambda row: str(row["_dlt_load_id"]))
-            by_key = {tuple(row[name] for name in endpoint.column_keys): row for row in found}
+            by_key = {tuple(row[name] for name in endpoint.key_columns): row for row in found}
             found = list(by_key.values())
         return comparable(endpoint, found, live=live)
 

@@ -112,7 +112,7 @@ def test_requests_match_the_contract(endpoint: Endpoint) -> None:
     """A wrong path or selector loads another list, as audit events from /roles once did."""
     wire = CONTRACT["resources"][endpoint.name]
     assert endpoint.path == wire["path"]
-    assert endpoint.selector == wire["selector"]
+    assert endpoint.data_selector == wire["selector"]
     assert endpoint.paginated == wire["paginated"]
     assert endpoint.monthly == wire["period"]
     assert endpoint.single == wire.get("single", False)
@@ -132,7 +132,7 @@ def test_slices_match_the_contract(endpoint: Endpoint) -> None:
     if isinstance(way, Parent):
         assert {"resource": way.resource, "field": way.param} == parent
         assert f"{{{way.param}}}" in endpoint.path
-        assert way.param in endpoint.key
+        assert way.param in endpoint.primary_key
         assert BY_NAME[way.resource].group == endpoint.group
     else:
         assert parent is None
@@ -141,11 +141,14 @@ def test_slices_match_the_contract(endpoint: Endpoint) -> None:
 @every_endpoint
 def test_key_matches_the_contract(endpoint: Endpoint) -> None:
     """A key that is too narrow merges different records into one; a wrong one duplicates them."""
-    assert list(endpoint.key) == CONTRACT["resources"][endpoint.name]["key"]
-    assert endpoint.column_keys == tuple(
-        column.name for wire in endpoint.key for column in endpoint.columns if column.wire == wire
+    assert list(endpoint.primary_key) == CONTRACT["resources"][endpoint.name]["key"]
+    assert endpoint.key_columns == tuple(
+        column.name
+        for wire in endpoint.primary_key
+        for column in endpoint.columns
+        if column.field == wire
     )
-    assert len(endpoint.column_keys) == len(endpoint.key)
+    assert len(endpoint.key_columns) == len(endpoint.primary_key)
 
 
 @every_endpoint
@@ -163,7 +166,7 @@ def test_columns_match_the_contract(endpoint: Endpoint) -> None:
     expected |= UNDOCUMENTED.get(endpoint.name, {}) | WHOLE.get(endpoint.name, {})
     if endpoint.parent:
         expected[endpoint.parent.param] = "text"
-    assert {column.wire: column.type for column in endpoint.columns} == expected
+    assert {column.field: column.type for column in endpoint.columns} == expected
     assert set(expected.values()) <= set(get_args(ColumnType))
 
 
@@ -175,7 +178,7 @@ def test_official_examples_have_no_field_without_a_column(example: Path) -> None
     found = records(endpoint, body)
     assert found or json.loads(body)["data"]["pagination"]["totalEntries"] == 0
     fields = {wire for record in found for wire in record}
-    assert fields - WITHDRAWN.get(endpoint.name, set()) <= {c.wire for c in endpoint.columns}
+    assert fields - WITHDRAWN.get(endpoint.name, set()) <= {c.field for c in endpoint.columns}
 
 
 @every_endpoint
@@ -183,10 +186,10 @@ def test_secrets_match_the_contract(endpoint: Endpoint) -> None:
     """An unmarked secret is stored in clear text for everybody who can read the tables."""
     secret = {wire for wire, field in wire_fields(endpoint).items() if field.get("secret")}
     whole = secret - MASKED_BY_KEY - JUDGED_BY_SHAPE
-    assert {c.wire for c in endpoint.columns if c.redact == "secret"} == whole
-    by_shape = {c.wire for c in endpoint.columns if c.redact == "shape"}
+    assert {c.field for c in endpoint.columns if c.redact == "secret"} == whole
+    by_shape = {c.field for c in endpoint.columns if c.redact == "shape"}
     assert secret & JUDGED_BY_SHAPE <= by_shape
-    assert all(c.type == "json" for c in endpoint.columns if c.wire in MASKED_BY_KEY)
+    assert all(c.type == "json" for c in endpoint.columns if c.field in MASKED_BY_KEY)
 
 
 @every_endpoint
@@ -194,8 +197,8 @@ def test_credentials_inside_nested_values_are_marked(endpoint: Endpoint) -> None
     """A secret below the top level, such as the key of a hash, is stored in clear text."""
     documented = wire_fields(endpoint)
     holding = {wire for wire, field in documented.items() if holds(field, "secret")}
-    whole = {column.wire for column in endpoint.columns if column.secret}
-    judged = {column.wire for column in endpoint.columns if column.redact == "shape_and_key"}
+    whole = {column.field for column in endpoint.columns if column.secret}
+    judged = {column.field for column in endpoint.columns if column.redact == "shape_and_key"}
     assert judged == holding - whole - JUDGED_BY_SHAPE
 
 
@@ -204,7 +207,7 @@ def test_personal_data_matches_the_contract(endpoint: Endpoint) -> None:
     """Personal data that is not marked, even deep in a copy, escapes retention and masking."""
     documented = wire_fields(endpoint)
     personal = {wire for wire, field in documented.items() if holds(field, "personal_data")}
-    assert {column.wire for column in endpoint.columns if column.personal} == personal
+    assert {column.field for column in endpoint.columns if column.personal} == personal
 
 
 @every_endpoint
@@ -212,7 +215,7 @@ def test_column_names_are_those_of_dlt(endpoint: Endpoint) -> None:
     """A name that differs from dlt's own leaves the declared column empty beside a second one."""
     naming = NamingConvention()
     for column in endpoint.columns:
-        assert column.name == naming.normalize_identifier(column.wire)
+        assert column.name == naming.normalize_identifier(column.field)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +258,7 @@ def test_cursor_is_a_time_of_the_record() -> None:
     cursors = {endpoint.name: endpoint.cursor for endpoint in ENDPOINTS if endpoint.cursor}
     assert cursors == {"audit_events": "timestamp"}
     for name, cursor in cursors.items():
-        assert [c.type for c in BY_NAME[name].columns if c.wire == cursor] == ["timestamp"]
+        assert [c.type for c in BY_NAME[name].columns if c.field == cursor] == ["timestamp"]
 
 
 @every_endpoint
@@ -266,7 +269,7 @@ def test_counters_are_the_integers_of_usage(endpoint: Endpoint) -> None:
         for wire, field in wire_fields(endpoint).items()
         if field.get("format") == "integer in a string"
     }
-    assert {column.wire for column in endpoint.counters} == in_text
+    assert {column.field for column in endpoint.counters} == in_text
     assert bool(endpoint.counters) == endpoint.monthly
 
 
@@ -276,8 +279,8 @@ def test_only_monthly_endpoints_have_counters() -> None:
         name="x",
         group="inventory",
         path="/x",
-        selector="data.x",
-        key=("id",),
+        data_selector="data.x",
+        primary_key=("id",),
         description="A row.",
         columns=(Column("id", "text", "Identifier."), Column("size", "bigint", "Size.")),
         docs="",

@@ -68,7 +68,7 @@ def next_cursor(body: bytes) -> str | None:
 
 def page(endpoint: Endpoint, rows: Sequence[Any], **pagination: Any) -> bytes:
     """Write an envelope; without ``next`` it is the last page."""
-    data: dict[str, Any] = {endpoint.selector.removeprefix("data."): rows}
+    data: dict[str, Any] = {endpoint.data_selector.removeprefix("data."): rows}
     return orjson.dumps({"data": {**data, "pagination": {"current": "MA==", **pagination}}})
 
 

@@ -99,13 +99,13 @@ def empty_pages_for_ever(name: str) -> Fault:
 
 def drop_list(body: Body, name: str) -> None:
     """Rename the list."""
-    body["data"]["items"] = body["data"].pop(BY_NAME[name].selector.removeprefix("data."))
+    body["data"]["items"] = body["data"].pop(BY_NAME[name].data_selector.removeprefix("data."))
 
 
 def list_as_object(body: Body, name: str) -> None:
     """Serve the records by number in place of a list."""
     rows = rows_of(name, body)
-    body["data"][BY_NAME[name].selector.removeprefix("data.")] = {
+    body["data"][BY_NAME[name].data_selector.removeprefix("data.")] = {
         str(number): row for number, row in enumerate(rows)
     }
 
@@ -121,7 +121,7 @@ def declared_type(body: Body, name: str) -> None:
     """Change the type of a declared column."""
     wire = {"sources": "enabled", "labels": "description", "audit_events": "timestamp"}
     for row in rows_of(name, body):
-        row[wire.get(name, BY_NAME[name].counters[0].wire if BY_NAME[name].monthly else "")] = {
+        row[wire.get(name, BY_NAME[name].counters[0].field if BY_NAME[name].monthly else "")] = {
             "changed": "type"
         }
 
@@ -133,7 +133,7 @@ def undeclared_type(body: Body, name: str) -> None:
 
 def null_key(body: Body, name: str) -> None:
     """Take the key out of a record."""
-    rows_of(name, body)[0].pop(BY_NAME[name].key[0])
+    rows_of(name, body)[0].pop(BY_NAME[name].primary_key[0])
 
 
 def not_an_object(body: Body, name: str) -> None:

@@ -41,7 +41,7 @@ def real_answer(name: str) -> dict[str, Any]:
     """Return an answer with three records."""
     endpoint = BY_NAME[name]
     rows = _workspace.usage(name, str(MONTH)) if endpoint.monthly else _workspace.records(name)
-    name = endpoint.selector.removeprefix("data.")
+    name = endpoint.data_selector.removeprefix("data.")
     body: dict[str, Any] = {"data": {name: as_served(endpoint, rows[:3])}}
     if endpoint.paginated:
         body["data"]["pagination"] = {"current": "MA==", "next": None, "totalEntries": 3}
@@ -110,16 +110,16 @@ def test_an_answer_is_taken_as_it_is_or_refused(case: tuple[str, Any]) -> None:
     except (ResourceError, BadValue) as error:
         assert str(error)  # noqa: PT017 - either outcome is right
         return
-    served = body["data"][endpoint.selector.removeprefix("data.")]
+    served = body["data"][endpoint.data_selector.removeprefix("data.")]
     assert found == ([served] if endpoint.single else served)
     assert table.num_rows == len(records)
     for record, row in zip(records, table.to_pylist(), strict=True):
         for column in endpoint.columns:
-            value = record.get(column.wire)
+            value = record.get(column.field)
             value = column.missing if value is None else value
             assert same(column.type, value, row[column.name])
         taken = [row[n] for n in row if n not in {c.name for c in endpoint.columns}]
-        unknown = {w: v for w, v in record.items() if w not in {c.wire for c in endpoint.columns}}
+        unknown = {w: v for w, v in record.items() if w not in {c.field for c in endpoint.columns}}
         assert sum(v is not None for v in taken) == sum(v is not None for v in unknown.values())
 
 
@@ -220,7 +220,7 @@ def test_a_table_is_right_or_untouched(loaded: Project, case: tuple[str, Any]) -
         assert everything(loaded, name) == before
         return
     assert set(materialized(result)) == {name}
-    records = body["data"][endpoint.selector.removeprefix("data.")]
-    keys = {tuple(record[wire] for wire in endpoint.key) for record in records}
+    records = body["data"][endpoint.data_selector.removeprefix("data.")]
+    keys = {tuple(record[wire] for wire in endpoint.primary_key) for record in records}
     if endpoint.full_list:
         assert len(loaded.rows(name)) == len(keys)

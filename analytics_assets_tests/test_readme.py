@@ -15,7 +15,8 @@ from dagster import DagsterInstance, SensorDefinition, SkipReason, build_sensor_
 from analytics_assets.orchestration.resources import AnalyticsApi
 from analytics_assets_tests.harness import Project, failure_of
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
 
 
 def blocks(language: str) -> list[str]:
@@ -75,3 +76,28 @@ def test_the_reload_example_is_what_dagster_takes(project: Project) -> None:
     assert failure_of(result) == ""
     periods = sorted(str(request.params["period"]) for request in project.sandbox.requests)
     assert periods == ["2026-01-01", "2026-02-01", "2026-03-01"]
+
+
+DOCUMENTS = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not {".venv", "node_modules"} & set(path.relative_to(ROOT).parts)
+)
+_PATH = re.compile(r"`([\w./-]+/[\w.-]*|[\w.-]+\.(?:py|toml|json|txt))`")
+_LINK = re.compile(r"\]\(([^)#:]+)\)")
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_that_a_document_names_is_there(document: Path) -> None:
+    """Prevents that somebody is sent to a file that has moved."""
+    text = re.sub(r"^```.*?^```", "", document.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    places = [document.parent, ROOT, ROOT / "analytics_assets", ROOT / "analytics_assets_tests"]
+    for name in {*_PATH.findall(text), *_LINK.findall(text)}:
+        if "/" in name or (ROOT / "analytics_assets_tests") in document.parents:
+            found = [place / name for place in places if (place / name).exists()]
+            assert found or name in ELSEWHERE, f"{document.name} names {name}"
+
+
+ELSEWHERE = {"test_NAME.py", "./", "/data/lake"}
+"""Names in documents that are no files of this repository."""

@@ -69,9 +69,11 @@ def value_of(column: Column) -> st.SearchStrategy[Any]:
 
 def record_of(endpoint: Endpoint) -> st.SearchStrategy[dict[str, Any]]:
     """Return records of an endpoint, in which what is no key may be null or left out."""
-    required = {c.wire: value_of(c) for c in endpoint.columns if c.wire in endpoint.key}
+    required = {c.field: value_of(c) for c in endpoint.columns if c.field in endpoint.primary_key}
     optional = {
-        c.wire: st.none() | value_of(c) for c in endpoint.columns if c.wire not in endpoint.key
+        c.field: st.none() | value_of(c)
+        for c in endpoint.columns
+        if c.field not in endpoint.primary_key
     }
     return st.fixed_dictionaries(required, optional=optional)
 
@@ -84,7 +86,7 @@ def pages(draw: st.DrawFn) -> tuple[Endpoint, list[dict[str, Any]]]:
         st.lists(
             record_of(endpoint),
             max_size=4,
-            unique_by=lambda row: repr(expected_rows(endpoint, [row])[0][endpoint.column_keys[0]]),
+            unique_by=lambda row: repr(expected_rows(endpoint, [row])[0][endpoint.key_columns[0]]),
         )
     )
     return endpoint, rows
@@ -112,8 +114,8 @@ def mistakes(draw: st.DrawFn) -> tuple[Endpoint, list[dict[str, Any]], int, str]
     fit = [c for c in endpoint.columns if c.type in WRONG and not c.secret]
     column = draw(st.sampled_from(fit))
     wrong = draw(WRONG[column.type])
-    rows[number][column.wire] = wrong
-    return endpoint, rows, number, column.wire
+    rows[number][column.field] = wrong
+    return endpoint, rows, number, column.field
 
 
 @given(mistakes(), st.integers(0, 10**6))
@@ -132,7 +134,9 @@ def test_a_record_without_its_key_is_refused(
 ) -> None:
     """Prevents a row that no later load can find again."""
     row = data.draw(record_of(endpoint))
-    needed = [c.wire for c in endpoint.columns if c.wire in endpoint.key and c.missing is None]
+    needed = [
+        c.field for c in endpoint.columns if c.field in endpoint.primary_key and c.missing is None
+    ]
     wire = data.draw(st.sampled_from(needed))
     row[wire] = None
     if left_out:

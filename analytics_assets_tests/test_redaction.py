@@ -8,7 +8,7 @@ import json
 import re
 import string
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,10 @@ from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.model import Column, Endpoint
 from analytics_assets.segment.records import RowTyper
 from analytics_assets.segment.redaction import Redactor, looks_like_credential
-from analytics_assets_tests.harness import Project, failure_of
 
 DATA = Path(__file__).parent / "data"
 REDACTOR = Redactor()
 KEY = "a key of the team's own"
-LONGEST_MEGABYTE = 5.0
 
 
 def corpus(name: str) -> list[dict[str, Any]]:
@@ -68,12 +66,14 @@ SECRETS = corpus("secrets.jsonl")
 INNOCENTS = corpus("innocents.jsonl")
 
 
+@pytest.mark.unit
 def test_the_corpus_is_large() -> None:
     """Prevents that cases are lost without anybody noticing."""
     assert min(len(SECRETS), len(INNOCENTS)) >= 200
     assert all(secrets_of(case["value"]) for case in SECRETS)
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("case", SECRETS, ids=lambda case: json.dumps(case["value"])[:60])
 def test_no_secret_is_missed(case: dict[str, Any]) -> None:
     """Prevents that a secret, or eight characters of it, is stored in the clear."""
@@ -86,6 +86,7 @@ def test_no_secret_is_missed(case: dict[str, Any]) -> None:
     assert masked != value
 
 
+@pytest.mark.unit
 def test_few_innocents_are_replaced() -> None:
     """Prevents that settings become useless because everything is masked."""
     needless = [
@@ -100,8 +101,8 @@ ANY = Endpoint(
     name="any",
     group="inventory",
     path="/any",
-    selector="data.any",
-    key=("id",),
+    data_selector="data.any",
+    primary_key=("id",),
     description="",
     columns=(
         Column("id", "text", ""),
@@ -113,6 +114,7 @@ ANY = Endpoint(
 )
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("together", [True, False])
 def test_a_credential_in_any_text_column_is_replaced(together: bool) -> None:
     """Prevents that the quick look at a page passes a text that a close look would not."""
@@ -132,6 +134,7 @@ def test_a_credential_in_any_text_column_is_replaced(together: bool) -> None:
             assert secret not in row["rule"]
 
 
+@pytest.mark.unit
 def test_texts_without_credentials_stay_as_they_are() -> None:
     """Prevents that the quick look changes a row, loses one, or mixes two up."""
     notes: list[str | None] = []
@@ -154,6 +157,7 @@ GUESSABLE = (
 )
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize(
     "secret", [*GUESSABLE.split(), "correct horse battery staple", 4711, 10**30]
 )
@@ -163,6 +167,7 @@ def test_what_could_be_guessed_has_no_fingerprint(secret: Any) -> None:
     assert re.fullmatch("hmac:[0-9a-f]{12}", Redactor(KEY).whole(secret))
 
 
+@pytest.mark.unit
 @given(st.one_of(st.uuids().map(str), st.binary(min_size=20, max_size=40).map(bytes.hex)))
 def test_a_long_random_secret_keeps_its_fingerprint(secret: str) -> None:
     """Prevents that tables which were loaded before change over, or that a rotation hides."""
@@ -173,6 +178,7 @@ def test_a_long_random_secret_keeps_its_fingerprint(secret: str) -> None:
         assert stored == wanted
 
 
+@pytest.mark.unit
 def test_a_fingerprint_shows_a_rotation_and_nothing_else() -> None:
     """Prevents that two secrets look the same, one looks like two, or a key makes no difference."""
     old, new = "c41fa07e9d2b5583e60a7bd91f3c28e4", "7be05d1c94fa3826c0e97a5bd8f1643c"
@@ -207,18 +213,21 @@ _HARMLESS = (
 )
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("key", SPELLINGS)
 def test_a_credential_is_known_by_any_spelling(key: str) -> None:
     """Prevents that a live key is stored because its name is spelled another way."""
     assert looks_like_credential(key)
 
 
+@pytest.mark.unit
 @pytest.mark.parametrize("key", _HARMLESS.split())
 def test_ordinary_words_name_no_credential(key: str) -> None:
     """Prevents that settings become useless because everything is masked."""
     assert not looks_like_credential(key)
 
 
+@pytest.mark.unit
 @given(
     PATHS,
     st.sampled_from([s for s in SPELLINGS if s != "sessionCookie"]),
@@ -233,6 +242,7 @@ def test_a_credential_is_masked_at_any_depth(path: list[str], key: str, secret: 
     assert "hmac:" in json.dumps(Redactor(KEY).by_key(value))
 
 
+@pytest.mark.unit
 @given(JSON)
 def test_redacting_takes_any_json(value: Any) -> None:
     """Prevents that odd JSON fails, or comes back with another shape."""
@@ -256,13 +266,19 @@ SLOW = (
 @pytest.mark.parametrize("piece", SLOW)
 def test_a_long_text_takes_no_longer_than_its_length(piece: str) -> None:
     """Prevents that a text of a megabyte stops a load: every search is linear."""
-    text = (piece * (1_000_000 // len(piece) + 1))[:1_000_000]
+    short, long = (seconds_to_redact((piece * size)[:size]) for size in (250_000, 1_000_000))
+    assert long < 8 * short + 0.5  # four times the text; sixteen times the work if it were squared
+
+
+def seconds_to_redact(text: str) -> float:
+    """Return the seconds of CPU that a text takes."""
     begun = time.process_time()
     REDACTOR.by_shape(text)
-    REDACTOR.by_key({"key": text, "other": text}, "settings")
-    assert time.process_time() - begun < LONGEST_MEGABYTE
+    REDACTOR.by_key({"other": text}, "settings")
+    return time.process_time() - begun
 
 
+@pytest.mark.unit
 def test_deep_nesting_inside_a_text_is_not_stored_unread() -> None:
     """Prevents that a secret passes because the JSON around it is nested too deeply to judge."""
     for depth in (10, 500, 900, 5000):
@@ -274,49 +290,7 @@ def test_deep_nesting_inside_a_text_is_not_stored_unread() -> None:
         assert "s3cr3t" not in masked["config"], depth
 
 
-QUERY = "select id from dblink('host=h user=u password=hunter2-hunter2', 'select 1') as t(id int)"
-
-
-def test_the_sql_of_models_is_stored_without_secrets(start: Callable[..., Project]) -> None:
-    """Prevents that nobody can ask which models read a table, or that SQL gives a password away."""
-    project = start()
-    served = project.sandbox.served("reverse_etl_models")
-    project.sandbox.workspace.put("reverse_etl_models", {**served[0], "query": QUERY})
-    assert project.materialize("reverse_etl_models").success
-    stored = {row["id"]: row["query"] for row in project.rows("reverse_etl_models")}
-    assert stored.pop(served[0]["id"]) == QUERY.replace("hunter2-hunter2", "redacted")
-    assert stored == {row["id"]: row["query"] for row in served[1:]}
-
-
-def test_a_key_of_ones_own_makes_fingerprints_that_nobody_can_try(
-    start: Callable[..., Project],
-) -> None:
-    """Prevents that the key has no effect, reaches a table, or is stored with a run."""
-    key = "0c1dd8f27b6c4f9d8c7e-own-key"
-    project = start()
-    project.env["ANALYTICS_FINGERPRINT_KEY"] = key
-    result = project.materialize("sources")
-    assert result.success
-    raw = {row["id"]: row["writeKeys"] for row in project.sandbox.served("sources")}
-    for row in project.rows("sources"):
-        assert row["write_keys"] == [Redactor(key).whole(k) for k in raw[row["id"]]]
-    assert "hmac:" in str(project.rows("sources"))
-    assert key not in "".join(map(repr, result.all_events))
-    files = [path for path in project.folder.rglob("*") if path.is_file()]
-    assert files
-    assert not [path for path in files if key.encode() in path.read_bytes()]
-
-
-def test_a_key_that_could_be_guessed_is_refused(start: Callable[..., Project]) -> None:
-    """Prevents keyed fingerprints whose key is found by trying words."""
-    project = start()
-    project.env["ANALYTICS_FINGERPRINT_KEY"] = "hush"
-    message = failure_of(project.materialize("labels"))
-    assert "ANALYTICS_FINGERPRINT_KEY has 4 characters" in message
-    assert "hush" not in message
-    assert not project.sandbox.requests
-
-
+@pytest.mark.unit
 def test_an_undeclared_credential_is_redacted_as_a_whole() -> None:
     """Prevents that a field which the API added yesterday is stored in the clear."""
     row = {

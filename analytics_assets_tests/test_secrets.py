@@ -99,7 +99,7 @@ def test_no_secret_lands_anywhere(start: Callable[..., Project]) -> None:
 
 
 def test_a_killed_run_leaves_no_secret_behind(start: Callable[..., Project]) -> None:
-    """Prevents that the spool of a run that was killed holds secrets in the clear."""
+    """Prevents that what a killed run had staged holds secrets in the clear."""
     project = start()
     needles = needles_of(project)
     project.sandbox.intercept = lambda info: (
@@ -114,13 +114,13 @@ def test_a_killed_run_leaves_no_secret_behind(start: Callable[..., Project]) -> 
         start_new_session=True,
     )
     try:
-        wait_for(lambda: list((project.folder / "tmp").glob("*/sources.arrows")))
+        wait_for(lambda: list((project.folder / "tmp").rglob("sources.arrows")))
         wait_for(lambda: project.sandbox.count("/destinations"))
         time.sleep(0.5)
     finally:
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-    assert list((project.folder / "tmp").glob("*/*.arrows"))
+    assert list((project.folder / "tmp").rglob("*.arrows"))
     assert files_with(needles, [project.folder]) == []
 
 
@@ -184,3 +184,46 @@ def test_masking_can_be_turned_off(start: Callable[..., Project]) -> None:
     for record in project.sandbox.served("sources"):
         assert stored[record["id"]]["write_keys"] == record["writeKeys"]
         assert stored[record["id"]]["settings"] == record.get("settings")
+
+
+QUERY = "select id from dblink('host=h user=u password=hunter2-hunter2', 'select 1') as t(id int)"
+
+
+def test_the_sql_of_models_is_stored_without_secrets(start: Callable[..., Project]) -> None:
+    """Prevents that nobody can ask which models read a table, or that SQL gives a password away."""
+    project = start()
+    served = project.sandbox.served("reverse_etl_models")
+    project.sandbox.workspace.put("reverse_etl_models", {**served[0], "query": QUERY})
+    assert project.materialize("reverse_etl_models").success
+    stored = {row["id"]: row["query"] for row in project.rows("reverse_etl_models")}
+    assert stored.pop(served[0]["id"]) == QUERY.replace("hunter2-hunter2", "redacted")
+    assert stored == {row["id"]: row["query"] for row in served[1:]}
+
+
+def test_a_key_of_ones_own_makes_fingerprints_that_nobody_can_try(
+    start: Callable[..., Project],
+) -> None:
+    """Prevents that the key has no effect, reaches a table, or is stored with a run."""
+    key = "0c1dd8f27b6c4f9d8c7e-own-key"
+    project = start()
+    project.env["ANALYTICS_FINGERPRINT_KEY"] = key
+    result = project.materialize("sources")
+    assert result.success
+    raw = {row["id"]: row["writeKeys"] for row in project.sandbox.served("sources")}
+    for row in project.rows("sources"):
+        assert row["write_keys"] == [Redactor(key).whole(k) for k in raw[row["id"]]]
+    assert "hmac:" in str(project.rows("sources"))
+    assert key not in "".join(map(repr, result.all_events))
+    files = [path for path in project.folder.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if key.encode() in path.read_bytes()]
+
+
+def test_a_key_that_could_be_guessed_is_refused(start: Callable[..., Project]) -> None:
+    """Prevents keyed fingerprints whose key is found by trying words."""
+    project = start()
+    project.env["ANALYTICS_FINGERPRINT_KEY"] = "hush"
+    message = failure_of(project.materialize("labels"))
+    assert "ANALYTICS_FINGERPRINT_KEY has 4 characters" in message
+    assert "hush" not in message
+    assert not project.sandbox.requests

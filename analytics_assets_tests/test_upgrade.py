@@ -131,7 +131,7 @@ def test_deletions_are_marked_and_kept(upgraded: Upgraded) -> None:
     for name in upgraded.rows:
         if not BY_NAME[name].full_list:
             continue
-        key = BY_NAME[name].column_keys
+        key = BY_NAME[name].key_columns
         gone = {
             tuple(row[part] for part in key): row["deleted_at"]
             for row in upgraded.project.rows(name, live=False)

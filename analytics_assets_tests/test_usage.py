@@ -326,7 +326,7 @@ def test_a_missing_count_is_carried_by_the_next_day(start: Start, missing: str |
             rows[4]["apiCalls"] = rows[0]["apiCalls"] = None
         else:
             del rows[4]["apiCalls"], rows[0]["apiCalls"]
-        body = {"data": {BY_NAME[CALLS].selector.rpartition(".")[2]: rows, "pagination": {}}}
+        body = {"data": {BY_NAME[CALLS].data_selector.rpartition(".")[2]: rows, "pagination": {}}}
         return Reply(200, orjson.dumps(body))
 
     project.sandbox.intercept = without_count

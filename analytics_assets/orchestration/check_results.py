@@ -16,6 +16,7 @@ from dagster import (
 )
 
 from analytics_assets.orchestration.charts import usage_chart
+from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.segment.settings import Log
 from analytics_assets.segment.spans import span
@@ -84,6 +85,7 @@ def _chart(asset: str, daily: DailyFigures, log: Log) -> dict[str, Any]:
         with span("chart"):
             chart = usage_chart(asset, daily.columns, daily.days, today)
     except Exception as error:  # noqa: BLE001 - the rows are loaded: their asset must not fail
-        log.warning(f"{asset}: no chart for its page: {type(error).__name__}: {error}")
+        what = f"{type(error).__name__}: {foreign_text(str(error))}"
+        log.warning(f"{asset}: no chart for its page: {what}")
         return {}
     return {"chart": chart} if chart else {}

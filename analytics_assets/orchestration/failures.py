@@ -31,8 +31,8 @@ def _without_traceback() -> type[StepFailure]:
     Dagster shows the error info that a ``DagsterUserCodeProcessError`` carries in place of a
     traceback of its own.
     """
-    from dagster._core.errors import DagsterUserCodeProcessError  # noqa: PLC2701, TID251 - see above
-    from dagster_shared.error import SerializableErrorInfo  # noqa: TID251 - see above
+    from dagster._core.errors import DagsterUserCodeProcessError  # noqa: PLC2701 - see above
+    from dagster_shared.error import SerializableErrorInfo
 
     class _Shown(DagsterUserCodeProcessError):
         def __init__(self, text: str) -> None:
@@ -59,11 +59,11 @@ def step_failure(text: str, *, allow_retries: bool) -> Failure:
 
 def failure_of(error: AnalyticsError) -> Failure:
     """Return the failure of a step that ``error`` has ended."""
-    return step_failure(str(error), allow_retries=error.passing)
+    return step_failure(str(error), allow_retries=error.transient)
 
 
 def allows_retries(error: Exception) -> bool:
     """Tell whether a step that ``error`` has ended may well succeed later."""
     if isinstance(error, Failure):
         return bool(error.allow_retries)
-    return error.passing if isinstance(error, AnalyticsError) else True
+    return error.transient if isinstance(error, AnalyticsError) else True

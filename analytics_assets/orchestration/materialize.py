@@ -23,6 +23,7 @@ from analytics_assets.orchestration.metadata import run_metadata
 from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
 from analytics_assets.segment.endpoints import BY_NAME, GROUPS
 from analytics_assets.segment.errors import AnalyticsError
+from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.settings import LoadOptions
 from analytics_assets.segment.spans import span
 from analytics_assets.warehouse.checks.examination import Past
@@ -106,7 +107,8 @@ class _Run:
         try:
             self._findings = look(pipeline, self.warehouse, loaded, due, self._past, log)
         except Exception as error:  # noqa: BLE001 - the rows are loaded: their assets must not fail
-            log.warning(f"The checks could not be run: {type(error).__name__}: {error}")
+            what = f"{type(error).__name__}: {foreign_text(str(error))}"
+            log.warning(f"The checks could not be run: {what}")
 
     def results(
         self, outcomes: Sequence[Outcome], warehouse: Warehouse
@@ -183,8 +185,8 @@ def _raise_failures(outcomes: Sequence[Outcome]) -> None:
         return
     text = "\n".join(failure_text(outcome) for outcome in failed)
     loaded = sum(outcome.loaded for outcome in outcomes)
-    passing = any(outcome.failure.passing for outcome in failed if outcome.failure)
+    transient = any(outcome.failure.transient for outcome in failed if outcome.failure)
     raise step_failure(
         f"{len(failed)} of {len(outcomes)} assets failed, {loaded} loaded.\n{text}",
-        allow_retries=passing,
+        allow_retries=transient,
     )

@@ -33,7 +33,7 @@ LONGEST_CELL: Final = 60
 
 def table_schema(endpoint: Endpoint, columns: Iterable[Column]) -> TableSchema:
     """Return the columns of a table as Dagster shows them."""
-    keys = endpoint.column_keys
+    keys = endpoint.key_columns
     return TableSchema(
         columns=[
             TableColumn(
@@ -70,7 +70,7 @@ def definition_metadata(endpoint: Endpoint, warehouse: Warehouse) -> dict[str, A
         "dagster/storage_kind": warehouse.destination_name(),
         "api_path": endpoint.path,
         "api_docs": MetadataValue.url(endpoint.docs),
-        "key": ", ".join(endpoint.column_keys),
+        "key": ", ".join(endpoint.key_columns),
     }
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from analytics_assets.sandbox._usage import UsageLedger, day_timestamp, months_back, next_month
 from analytics_assets.sandbox.audit import RETENTION, AuditTrail, AuditWindow
 from analytics_assets.sandbox.company import Company, Record, is_secret, secrets_in
+from analytics_assets.sandbox.ledger import UsageLedger, day_timestamp, months_back, next_month
 from analytics_assets.sandbox.lists import RESOURCES
 from analytics_assets.sandbox.moments import millis, parse_moment, parse_month, utc_now
 from analytics_assets.sandbox.options import Bounds, Order

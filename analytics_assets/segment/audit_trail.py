@@ -72,7 +72,7 @@ class Cursor:
 
     def to_json(self) -> str:
         """Write the cursor as text."""
-        content = {"newest": wire_time(self.newest), "seen": sorted(self.seen)}
+        content = {"newest": api_time(self.newest), "seen": sorted(self.seen)}
         return orjson.dumps(content).decode()
 
     @classmethod
@@ -111,9 +111,9 @@ class News:
     def key(self) -> str:
         """A text that is the same for the same news, and for no others."""
         if not self.complete:
-            return f"everything up to {wire_time(self.cursor.newest)}"
+            return f"everything up to {api_time(self.cursor.newest)}"
         ids = "\n".join(sorted(event.id for event in self.events))
-        moment = wire_time(self.events[-1].moment) if self.events else "nothing"
+        moment = api_time(self.events[-1].moment) if self.events else "nothing"
         return f"{moment} {hashlib.sha256(ids.encode()).hexdigest()[:16]}"
 
 
@@ -166,14 +166,14 @@ def _read(settings: ApiSettings, start: datetime, log: Log) -> tuple[list[Event]
     events: list[Event] = []
     deadline = time.monotonic() + PAGING_SECONDS
     with ApiSession(settings, log) as session:
-        pages = walk(session, AUDIT_EVENTS, {"startTime": wire_time(start)})
+        pages = walk(session, AUDIT_EVENTS, {"startTime": api_time(start)})
         for records, more in pages:
             try:
                 events += _events(typer.table(records, len(events)))
             except BadValue as error:
                 raise ResourceError(str(error), status=200) from None
             if more and time.monotonic() > deadline:
-                log.warning(f"More than {len(events)} events since {wire_time(start)}.")
+                log.warning(f"More than {len(events)} events since {api_time(start)}.")
                 return events, False
     return events, True
 
@@ -200,11 +200,11 @@ def _explained(error: ResourceError) -> AnalyticsError:
             " switch this off and rely on the schedules.",
             status=error.status,
         )
-    then = "The next look asks for the same events." if error.passing else ""
+    then = "The next look asks for the same events." if error.transient else ""
     return ResourceError(
         f"The audit trail cannot be read now (GET {AUDIT_EVENTS.path}): {error}. {then}".strip(),
         status=error.status,
-        passing=error.passing,
+        transient=error.transient,
     )
 
 
@@ -285,7 +285,7 @@ def _to_millis(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def wire_time(moment: datetime) -> str:
+def api_time(moment: datetime) -> str:
     """Write a time as the API does."""
     text = moment.astimezone(timezone.utc).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")

@@ -132,7 +132,7 @@ class ApiSession(NetworkSession):
             return self.fetch(request, limiter, **options)
         self._check(answer)
         response = answer.response
-        return Envelope(response.json(), _page_size_of(request), sending.waited, response)
+        return Envelope(response.json(), page_size_of(request), sending.waited, response)
 
     def _persist(self, sending: _Sending) -> Answer:
         """Send a request until there is an answer, or no patience is left."""
@@ -202,13 +202,13 @@ class ApiSession(NetworkSession):
             raise ResourceError("the run was stopped")
 
     def _with_page_size(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if _page_size_of(request) > self.page_size:
+        if page_size_of(request) > self.page_size:
             request.url = _replace_count(request.url or "", self.page_size)
         return request
 
     def _refused_page_size(self, request: requests.PreparedRequest, answer: Answer) -> bool:
         """Fall back to the older maximum when a 422 is about the page size."""
-        asked = _page_size_of(request)
+        asked = page_size_of(request)
         if answer.status != requests.codes.unprocessable or asked <= OLD_PAGE_SIZE:
             return False
         told = " ".join(f"{e.get('field')} {e.get('message')}" for e in answer.errors).lower()
@@ -226,10 +226,11 @@ class ApiSession(NetworkSession):
         if answer.ok:
             return
         text = describe_status(answer, self._settings.token)
-        raise ResourceError(text, status=answer.status, passing=is_transient(answer.status))
+        raise ResourceError(text, status=answer.status, transient=is_transient(answer.status))
 
 
-def _page_size_of(request: requests.PreparedRequest) -> int:
+def page_size_of(request: requests.PreparedRequest) -> int:
+    """Return how many records a request asks for; 0 if it does not say."""
     query = dict(parse_qsl(urlsplit(request.url or "").query))
     return int(query.get("pagination.count", "0"))
 

@@ -30,7 +30,7 @@ def with_daily_figures(endpoint: Endpoint, month: pa.Table) -> pa.Table:
     """
     if not month.num_rows:
         return _append(endpoint, month, [month[c.name] for c in endpoint.counters])
-    order = pc.sort_indices(month, sort_keys=[(key, "ascending") for key in endpoint.column_keys])
+    order = pc.sort_indices(month, sort_keys=[(key, "ascending") for key in endpoint.key_columns])
     month = month.take(order).combine_chunks()
     follows = _follows(month, endpoint)
     figures = []
@@ -45,7 +45,7 @@ def _follows(month: pa.Table, endpoint: Endpoint) -> pa.Array:
     days = month[endpoint.cursor_column]
     months = pc.add(pc.multiply(pc.year(days), 12), pc.month(days))
     same = pc.equal(months, _previous(months))
-    for key in endpoint.column_keys:
+    for key in endpoint.key_columns:
         if key != endpoint.cursor_column:
             same = pc.and_(same, pc.equal(month[key], _previous(month[key])))
     return pc.fill_null(same, False)

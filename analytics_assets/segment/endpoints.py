@@ -77,8 +77,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="workspace",
         group="inventory",
         path="/",
-        selector="data.workspace",
-        key=("id",),
+        data_selector="data.workspace",
+        primary_key=("id",),
         description="One row: the workspace that the token belongs to.",
         columns=(
             Column("id", "text", "Identifier of the workspace; the workspace_id of its records."),
@@ -93,8 +93,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="warehouses",
         group="inventory",
         path="/warehouses",
-        selector="data.warehouses",
-        key=("id",),
+        data_selector="data.warehouses",
+        primary_key=("id",),
         description=(
             "One row per warehouse the workspace loads its events into. The display name, if one"
             " was given, is in `settings`."
@@ -119,8 +119,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="sources",
         group="inventory",
         path="/sources",
-        selector="data.sources",
-        key=("id",),
+        data_selector="data.sources",
+        primary_key=("id",),
         description=(
             "One row per source, the place where data enters the workspace. The write keys are"
             " live credentials and are stored as fingerprints only."
@@ -159,8 +159,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="destinations",
         group="inventory",
         path="/destinations",
-        selector="data.destinations",
-        key=("id",),
+        data_selector="data.destinations",
+        primary_key=("id",),
         description=(
             "One row per destination connected to a source; the same tool fed by two sources makes"
             " two rows. For facts about the tool itself, join `metadata.id` to"
@@ -192,8 +192,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="reverse_etl_models",
         group="inventory",
         path="/reverse-etl-models",
-        selector="data.models",
-        key=("id",),
+        data_selector="data.models",
+        primary_key=("id",),
         description=(
             "One row per reverse ETL model: a query on a warehouse whose rows are sent onwards."
             " The query is stored as it is, but for secrets in it."
@@ -216,8 +216,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="transformations",
         group="inventory",
         path="/transformations",
-        selector="data.transformations",
-        key=("id",),
+        data_selector="data.transformations",
+        primary_key=("id",),
         description=(
             "One row per transformation: a rule that changes or drops the events of a source, for"
             " all of its destinations or for one. `if` and `drop` are reserved words in SQL: quote"
@@ -269,8 +269,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="spaces",
         group="inventory",
         path="/spaces",
-        selector="data.spaces",
-        key=("id",),
+        data_selector="data.spaces",
+        primary_key=("id",),
         description="One row per space, a separate set of customer profiles within the workspace.",
         columns=(
             Column("id", "text", "Identifier of the space."),
@@ -285,8 +285,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="tracking_plans",
         group="inventory",
         path="/tracking-plans",
-        selector="data.trackingPlans",
-        key=("id",),
+        data_selector="data.trackingPlans",
+        primary_key=("id",),
         description=(
             "One row per tracking plan: which events and properties sources are meant to send. The"
             " rules themselves are in tracking_plan_rules."
@@ -309,8 +309,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="tracking_plan_rules",
         group="inventory",
         path="/tracking-plans/{trackingPlanId}/rules",
-        selector="data.rules",
-        key=("trackingPlanId", "type", "key", "version"),
+        data_selector="data.rules",
+        primary_key=("trackingPlanId", "type", "key", "version"),
         description=(
             "One row per rule of a tracking plan: what one event, or one kind of call, may hold."
             " Several versions of a rule can stand side by side. There is no id: a rule is its"
@@ -337,8 +337,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="functions",
         group="inventory",
         path="/functions",
-        selector="data.functions",
-        key=("id",),
+        data_selector="data.functions",
+        primary_key=("id",),
         description=(
             "One row per function, code of the workspace's own that Segment runs as a source, as a"
             " destination or in between. The code itself is not in the list."
@@ -372,8 +372,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="catalog_destinations",
         group="catalog",
         path="/catalog/destinations",
-        selector="data.destinationsCatalog",
-        key=("id",),
+        data_selector="data.destinationsCatalog",
+        primary_key=("id",),
         description=(
             "One row per kind of destination on offer, whether the workspace uses it or not. Rows"
             " are large: select the columns that you need."
@@ -402,8 +402,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="catalog_sources",
         group="catalog",
         path="/catalog/sources",
-        selector="data.sourcesCatalog",
-        key=("id",),
+        data_selector="data.sourcesCatalog",
+        primary_key=("id",),
         description="One row per kind of source on offer, whether the workspace uses it or not.",
         columns=(
             *_CATALOG_ENTRY,
@@ -416,8 +416,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="catalog_warehouses",
         group="catalog",
         path="/catalog/warehouses",
-        selector="data.warehousesCatalog",
-        key=("id",),
+        data_selector="data.warehousesCatalog",
+        primary_key=("id",),
         description="One row per kind of warehouse on offer, whether the workspace uses it or not.",
         columns=_CATALOG_ENTRY,
         docs=f"{_DOCS}/Catalog",
@@ -427,8 +427,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="users",
         group="identity",
         path="/users",
-        selector="data.users",
-        key=("id",),
+        data_selector="data.users",
+        primary_key=("id",),
         description=(
             "One row per member of the workspace, with the roles they hold. People who were invited"
             " and have not accepted yet are not among them."
@@ -455,8 +455,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="invites",
         group="identity",
         path="/invites",
-        selector="data.invites",
-        key=("email",),
+        data_selector="data.invites",
+        primary_key=("email",),
         description=(
             "One row per invitation to the workspace that has not been accepted yet. A row that"
             " goes was accepted, withdrawn or has expired; the person then may be among the users."
@@ -470,8 +470,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="groups",
         group="identity",
         path="/groups",
-        selector="data.userGroups",
-        key=("id",),
+        data_selector="data.userGroups",
+        primary_key=("id",),
         description=(
             "One row per user group. Its members, who are in group_users, hold the roles of the"
             " group besides those of their own."
@@ -490,8 +490,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="group_users",
         group="identity",
         path="/groups/{userGroupId}/users",
-        selector="data.users",
-        key=("userGroupId", "id"),
+        data_selector="data.users",
+        primary_key=("userGroupId", "id"),
         description="One row per group and member; a person in two groups makes two rows.",
         columns=(
             Column("userGroupId", "text", "Group; joins to groups.id."),
@@ -508,8 +508,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="roles",
         group="identity",
         path="/roles",
-        selector="data.roles",
-        key=("id",),
+        data_selector="data.roles",
+        primary_key=("id",),
         description="One row per role that users, user groups and API tokens can be given.",
         columns=(
             Column("id", "text", "Identifier of the role."),
@@ -524,8 +524,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="labels",
         group="identity",
         path="/labels",
-        selector="data.labels",
-        key=("key", "value"),
+        data_selector="data.labels",
+        primary_key=("key", "value"),
         description=(
             "One row per label, a key and a value that group resources for access control. There is"
             " no id: a label is its key and value together."
@@ -543,8 +543,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="audit_events",
         group="identity",
         path="/audit-events",
-        selector="data.events",
-        key=("id",),
+        data_selector="data.events",
+        primary_key=("id",),
         description=(
             "One row per thing that somebody did in the workspace. Segment keeps 90 days; the table"
             " keeps every event it has ever loaded."
@@ -568,11 +568,11 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="usage_api_calls_daily",
         group="usage",
         path="/usage/api-calls/daily",
-        selector="data.dailyWorkspaceAPICallsUsage",
-        key=("timestamp",),
+        data_selector="data.dailyWorkspaceAPICallsUsage",
+        primary_key=("timestamp",),
         description=(
             "One row per day: API calls of the workspace from the first of the month to that day."
-            " Do not add rows up; a day's own figure is the difference to the day before."
+            " Do not add these up; the day's own figure is in `daily_api_calls`."
         ),
         columns=(_DAY, _API_CALLS),
         docs=f"{_DOCS}/API-Calls",
@@ -582,8 +582,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="usage_mtu_daily",
         group="usage",
         path="/usage/mtu/daily",
-        selector="data.dailyWorkspaceMTUUsage",
-        key=("timestamp",),
+        data_selector="data.dailyWorkspaceMTUUsage",
+        primary_key=("timestamp",),
         description=(
             "One row per day: tracked users of the workspace from the first of the month to that"
             " day. Do not add rows up; a month's figure is that of its last day."
@@ -596,11 +596,11 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="usage_api_calls_sources_daily",
         group="usage",
         path="/usage/api-calls/sources/daily",
-        selector="data.dailyPerSourceAPICallsUsage",
-        key=("sourceId", "timestamp"),
+        data_selector="data.dailyPerSourceAPICallsUsage",
+        primary_key=("sourceId", "timestamp"),
         description=(
             "One row per source and day: its API calls from the first of the month to that day. Do"
-            " not add days up; a day's own figure is the difference to the day before."
+            " not add these up; the day's own figure is in `daily_api_calls`."
         ),
         columns=(_SOURCE_ID, _DAY, _API_CALLS),
         docs=f"{_DOCS}/API-Calls",
@@ -611,8 +611,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         name="usage_mtu_sources_daily",
         group="usage",
         path="/usage/mtu/sources/daily",
-        selector="data.dailyPerSourceMTUUsage",
-        key=("sourceId", "timestamp"),
+        data_selector="data.dailyPerSourceMTUUsage",
+        primary_key=("sourceId", "timestamp"),
         description=(
             "One row per source and day: its tracked users from the first of the month to that day."
             " Do not add up days, nor sources: one user can be seen by several."

@@ -7,16 +7,16 @@ class AnalyticsError(Exception):
     """A foreseeable mistake or failure; its text says what happened and what to do about it.
 
     Attributes:
-        passing: whether the same may well succeed later.
+        transient: whether the same may well succeed later.
     """
 
-    passing: bool = True
+    transient: bool = True
 
 
 class SettingError(AnalyticsError):
     """A setting that cannot work; raised before the first request."""
 
-    passing = False
+    transient = False
 
 
 class ResourceError(AnalyticsError):
@@ -26,16 +26,21 @@ class ResourceError(AnalyticsError):
         status: HTTP status of the answer that ended the reading, ``None`` if there was none.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, passing: bool = False) -> None:
+    def __init__(self, message: str, *, status: int | None = None, transient: bool = False) -> None:
         super().__init__(message)
         self.status = status
-        self.passing = passing
+        self.transient = transient
+
+
+def unexpected(error: Exception) -> ResourceError:
+    """Return the error of a resource that failed in a way that nobody foresaw."""
+    return ResourceError(f"unexpected {type(error).__name__} while reading: {error}")
 
 
 class TokenRejected(AnalyticsError):
     """The API refused everything that was asked: the token is not accepted."""
 
-    passing = False
+    transient = False
 
 
 class DestinationBusy(AnalyticsError):

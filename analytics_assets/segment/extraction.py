@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-import requests
-
 from analytics_assets.segment.errors import AnalyticsError, ResourceError
 from analytics_assets.segment.model import Endpoint, Months, Parent, Values
 from analytics_assets.segment.pages import Chain, check_progress, next_cursor, shortages, unpack
@@ -154,7 +152,7 @@ class Extraction:
         if self.failure is None and self.parent and self.parent.failure:
             self.fail(_because_of_parent(self.parent))
         if self.failure is None and not all(chain.done for chain in self.chains.values()):
-            self.fail(ResourceError("the list was not read to its end", passing=True))
+            self.fail(ResourceError("the list was not read to its end", transient=True))
         if self.failure is None:
             self.warnings += shortages(self.chains)
 
@@ -163,7 +161,7 @@ def _because_of_parent(parent: Extraction) -> ResourceError:
     return ResourceError(
         f"its parent list {parent.endpoint.name} was not read whole ({parent.failure})",
         status=getattr(parent.failure, "status", None),
-        passing=parent.failure is not None and parent.failure.passing,
+        transient=parent.failure is not None and parent.failure.transient,
     )
 
 
@@ -172,7 +170,7 @@ def _in_chain(endpoint: Endpoint, error: AnalyticsError, chain: str) -> Analytic
     if not chain or not isinstance(error, ResourceError):
         return error
     text = f"{chain_label(endpoint, chain)}: {error}"
-    return ResourceError(text, status=error.status, passing=error.passing)
+    return ResourceError(text, status=error.status, transient=error.transient)
 
 
 def chain_label(endpoint: Endpoint, chain: str) -> str:
@@ -220,8 +218,3 @@ def _chain_name(endpoint: Endpoint, found: re.Match[str], url: SplitResult) -> s
     if isinstance(endpoint.slice, (Months, Values)):
         return dict(parse_qsl(url.query)).get(endpoint.slice.param, "")
     return ""
-
-
-def page_size_of(request: requests.PreparedRequest) -> int:
-    """Return how many records a request asks for; 0 if it does not say."""
-    return int(dict(parse_qsl(urlsplit(request.url or "").query)).get("pagination.count", "0"))

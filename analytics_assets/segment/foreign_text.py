@@ -50,7 +50,7 @@ def foreign_text(text: str, secrets: Iterable[str] = (), limit: int = LIMIT) -> 
             short to be told from other text, and are found by shape only.
         limit: the most characters to return.
     """
-    forms = _forms(secrets)
+    forms = _forms([secrets] if isinstance(secrets, str) else secrets)
     text = _ROW.sub(MASK, _masked(text[:_READ], forms))
     text = _TERMINAL_CODE.sub("", text)
     text = _HALF_CHARACTER.sub("\ufffd", _INVISIBLE.sub("", text))

@@ -22,7 +22,7 @@ class Column:
     """A top-level field of a record and the column that stores it.
 
     Attributes:
-        wire: name of the field as the API spells it.
+        field: name of the field as the API spells it.
         type: type of the column; every nested value is ``json``.
         description: one line for the reader of the table.
         missing: what stands for a value that a record lacks, in a column of the key.
@@ -34,7 +34,7 @@ class Column:
             a key that names a credential. ``secret``: the value as a whole.
     """
 
-    wire: str
+    field: str
     type: ColumnType
     description: str
     personal: bool = False
@@ -44,7 +44,7 @@ class Column:
     @property
     def name(self) -> str:
         """The column name in snake_case, equal to what dlt's default naming makes of the field."""
-        return _WORD_START.sub("_", self.wire).lower()
+        return _WORD_START.sub("_", self.field).lower()
 
     @property
     def secret(self) -> bool:
@@ -62,7 +62,7 @@ class Reference:
     """A foreign key that should hold.
 
     Attributes:
-        path: wire path within the record: ``sourceId``, ``metadata.id``, ``permissions[].roleId``.
+        path: path within the record: ``sourceId``, ``metadata.id``, ``permissions[].roleId``.
         table: name of the endpoint referred to.
         column: column of that endpoint's table.
     """
@@ -102,7 +102,7 @@ class Parent:
 
     Attributes:
         resource: name of the endpoint of that list, in the same group.
-        param: name in braces in the path; the wire name of the column that takes the identifier.
+        param: name in braces in the path; the name of the column that takes the identifier.
         field: field of the parent's record that holds the identifier.
     """
 
@@ -123,8 +123,8 @@ class Endpoint:
         name: asset key, dlt resource and table.
         group: asset group; the endpoints of a group load together.
         path: path below the base URL; of a list with a parent with the parent's ``{param}``.
-        selector: where the records stand in the answer, such as ``data.sources``.
-        key: wire names of the fields that identify a record.
+        data_selector: where the records stand in the answer, such as ``data.sources``.
+        primary_key: fields that identify a record.
         description: what a row is and what to know before using it.
         columns: every documented top-level field, in the order of the table.
         docs: page of the API reference.
@@ -132,10 +132,10 @@ class Endpoint:
         feature: product feature a workspace may lack; 401, 403 and 404 then mean "not available".
         slice: how the list is asked for, if not in one walk over its pages.
         single: whether the selector names one object, which makes a list of one record.
-        strings: wire name for the values of a list of bare strings.
+        strings: name for the values of a list of bare strings.
         page_limit: largest page the list takes, if that is less than usual.
         rate_limit: requests a minute the list takes, if that is less than usual.
-        cursor: wire name of the time field that incremental loads follow.
+        cursor: name of the time field that incremental loads follow.
         references: foreign keys that should hold.
         event_types: how the types of the audit events begin that may have changed these records,
             in the singular, as whole words: ``Source`` stands for Source Created, Sources Deleted.
@@ -145,8 +145,8 @@ class Endpoint:
     name: str
     group: Group
     path: str
-    selector: str
-    key: tuple[str, ...]
+    data_selector: str
+    primary_key: tuple[str, ...]
     description: str
     columns: tuple[Column, ...]
     docs: str
@@ -202,14 +202,14 @@ class Endpoint:
     @property
     def cursor_column(self) -> str | None:
         """The column that tells how new a row is, for endpoints that are loaded by time."""
-        wire = DAY if self.monthly else self.cursor
-        return next((column.name for column in self.columns if column.wire == wire), None)
+        field = DAY if self.monthly else self.cursor
+        return next((column.name for column in self.columns if column.field == field), None)
 
     @property
-    def column_keys(self) -> tuple[str, ...]:
+    def key_columns(self) -> tuple[str, ...]:
         """The key as column names, in the order of ``key``."""
-        names = {column.wire: column.name for column in self.columns}
-        return tuple(names[wire] for wire in self.key)
+        names = {column.field: column.name for column in self.columns}
+        return tuple(names[field] for field in self.primary_key)
 
 
 DELETED_AT: Final = "deleted_at"

@@ -84,13 +84,13 @@ def describe_error(error: OSError | HTTPError, settings: ApiSettings) -> Resourc
     """Say why a request has no usable answer, and what the user can do about it."""
     again = f", also after {settings.retries} retries" if settings.retries else ""
     if isinstance(error, BadBody):
-        return ResourceError(f"the answer is not JSON ({error}){again}", status=200, passing=True)
+        return ResourceError(f"the answer is not JSON ({error}){again}", status=200, transient=True)
     fault = _diagnose(error)
     what = foreign_text(fault.what, [settings.token])  # a proxy may say what it likes
     host = urlsplit(settings.base_url).netloc
     return ResourceError(
         f"the connection to {host} {what}{again if fault.transient else ''}; {fault.advice}",
-        passing=fault.transient,
+        transient=fault.transient,
     )
 
 

@@ -53,21 +53,21 @@ def unpack(endpoint: Endpoint, body: Any) -> tuple[list[Any], Mapping[str, Any] 
     Raises:
         ResourceError: the answer has not the documented shape.
     """
-    wrapper, _, name = endpoint.selector.rpartition(".")
+    wrapper, _, name = endpoint.data_selector.rpartition(".")
     data = body.get(wrapper) if isinstance(body, dict) else None
     if not isinstance(data, dict):
         raise ResourceError(f"the answer has no {wrapper!r} object", status=200)
     if name not in data:
         raise ResourceError(
-            f"the answer has no list {endpoint.selector!r}; the API has changed, or the path is"
-            " wrong",
+            f"the answer has no list {endpoint.data_selector!r}; the API has changed, or the path"
+            " is wrong",
             status=200,
         )
     records = data[name]
     if endpoint.single:
         records = [records]
     if not isinstance(records, list):
-        raise ResourceError(f"{endpoint.selector!r} is not a list", status=200)
+        raise ResourceError(f"{endpoint.data_selector!r} is not a list", status=200)
     _check_kinds(endpoint, records)
     pagination = data.get("pagination")
     if pagination is not None and not isinstance(pagination, dict):
@@ -152,7 +152,7 @@ def check_progress(endpoint: Endpoint, chain: Chain, records: Sequence[Any]) -> 
 
 def _mark(endpoint: Endpoint, records: Sequence[Any]) -> int:
     """Return a number that is the same for pages with the same keys."""
-    keys = endpoint.key
+    keys = endpoint.primary_key
     try:
         return hash(tuple(tuple(map(record.get, keys)) for record in records))
     except (AttributeError, TypeError):  # no objects, or odd keys: typing will name them

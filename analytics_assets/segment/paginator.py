@@ -7,8 +7,9 @@ from typing import Any
 import requests
 from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator
 
+from analytics_assets.segment.client import page_size_of
 from analytics_assets.segment.errors import AnalyticsError
-from analytics_assets.segment.extraction import Extraction, Routes, page_size_of
+from analytics_assets.segment.extraction import Extraction, Routes
 
 
 class GuardedPaginator(JSONResponseCursorPaginator):

@@ -110,11 +110,15 @@ class RateLimitGate:
             self._close_for(seconds, why)
 
     def _learn(self, turn: Turn, answer: Answer) -> None:
-        self._left, reset_in = window_left(answer)
+        left, reset_in = window_left(answer)
+        if self._left is None or self._under_way == 0:
+            self._left = left
+        elif left is not None:  # answers overtake each other: the lowest holds while others are due
+            self._left = min(self._left, left)
         if answer.ok and turn.refusals == self._refusals:  # sent after the latest refusal
             self._width = min(self._width * 2, self._parallel)
         # beyond the longest wait let the API refuse: only a refusal is worth failing for
-        if self._left == 0 and reset_in is not None and reset_in <= self._max_wait:
+        if left == 0 and reset_in is not None and reset_in <= self._max_wait:
             self._close_for(reset_in, "no request is left in this rate-limit window")
 
     def _close_for(self, seconds: float, why: str) -> None:

@@ -12,7 +12,7 @@ import requests
 from dlt.sources.helpers.rest_client.exceptions import IgnoreResponseException
 
 from analytics_assets.segment.client import ApiSession
-from analytics_assets.segment.errors import AnalyticsError, ResourceError, TokenRejected
+from analytics_assets.segment.errors import AnalyticsError, ResourceError, TokenRejected, unexpected
 from analytics_assets.segment.extraction import Extraction, Routes
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.segment.rate_limit import RequestLimiter
@@ -67,15 +67,11 @@ class ReadingSession(ApiSession):
             extraction.end_request(chain, error)
             raise IgnoreResponseException from None
         except Exception as error:  # noqa: BLE001 - a surprise in one resource must not end the rest
-            extraction.end_request(chain, _surprise(error))
+            extraction.end_request(chain, unexpected(error))
             raise IgnoreResponseException from None
         extraction.note_answer(answer.waited)
         self._progress.tick()
         return answer.response
-
-
-def _surprise(error: Exception) -> ResourceError:
-    return ResourceError(f"unexpected {type(error).__name__} while reading: {error}")
 
 
 def read_group(session: ReadingSession, group: str, readings: Sequence[Reading]) -> None:
@@ -93,7 +89,7 @@ def read_group(session: ReadingSession, group: str, readings: Sequence[Reading])
                 pass  # the last step of each pipe keeps the tables
         except Exception as error:  # noqa: BLE001 - it must not cost the other groups
             for reading in sound:
-                reading.extraction.fail(_surprise(error))
+                reading.extraction.fail(unexpected(error))
         _look_for_missing_parents(session, sound)
     with span("stage"):
         for reading in sorted(readings, key=lambda reading: bool(reading.endpoint.parent)):

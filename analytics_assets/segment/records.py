@@ -74,7 +74,7 @@ class RowTyper:
         fingerprint_key: str = "",
     ) -> None:
         self._endpoint = endpoint
-        self._declared = {column.wire: column for column in endpoint.columns}
+        self._declared = {column.field: column for column in endpoint.columns}
         self._taken = {column.name for column in endpoint.columns} | RESERVED
         self._stored = stored
         self._redactor = Redactor(fingerprint_key) if redact else None
@@ -95,7 +95,7 @@ class RowTyper:
         undeclared = self._undeclared(rows, first_row)
         columns = [*self._endpoint.columns, *self._resolve(undeclared, rows, first_row)]
         arrays = [self._array(column, rows, first_row) for column in columns]
-        key = set(self._endpoint.column_keys)
+        key = set(self._endpoint.key_columns)
         schema = pa.schema(
             pa.field(column.name, ARROW_TYPES[column.type], nullable=column.name not in key)
             for column in columns
@@ -120,49 +120,49 @@ class RowTyper:
         self, names: Iterable[str], rows: Sequence[Record], first_row: int
     ) -> list[Column]:
         resolved = []
-        for wire in names:
-            kind = _infer([row.get(wire) for row in rows], wire, first_row)
+        for field in names:
+            kind = _infer([row.get(field) for row in rows], field, first_row)
             if kind is not None:
-                resolved.append(self._remember(wire, kind))
+                resolved.append(self._remember(field, kind))
         return resolved
 
-    def _remember(self, wire: str, kind: ColumnType) -> Column:
+    def _remember(self, field: str, kind: ColumnType) -> Column:
         """Settle the type of an undeclared field; integers fit where numbers already stand."""
         try:
-            name = column_name(wire)
+            name = column_name(field)
         except ValueError:
-            raise BadValue(f"a field is called {wire!r}, of which no column can be made") from None
-        secret = meaning(wire) is Meaning.CREDENTIAL
+            raise BadValue(f"a field is called {field!r}, of which no column can be made") from None
+        secret = meaning(field) is Meaning.CREDENTIAL
         if secret and self._redactor and kind in ("bigint", "double"):
             kind = "text"  # of its fingerprint
         with self._lock:
-            owner = next((c.wire for c in self._found.values() if c.name == name), wire)
-            if name in self._taken or owner != wire:
-                raise BadValue(f"the undocumented field {wire!r} clashes with the column {name!r}")
-            before = self._found[wire].type if wire in self._found else self._stored.get(name)
+            owner = next((c.field for c in self._found.values() if c.name == name), field)
+            if name in self._taken or owner != field:
+                raise BadValue(f"the undocumented field {field!r} clashes with the column {name!r}")
+            before = self._found[field].type if field in self._found else self._stored.get(name)
             if before == "double" and kind == "bigint":
                 kind = "double"
             elif before == "bigint" and kind == "double" and name not in self._stored:
-                pass  # seen as whole numbers earlier in this run only: the spool is widened
+                pass  # seen as whole numbers earlier in this run only: what was staged is widened
             elif before == "timestamp" and kind == "text":
                 kind = "timestamp"
             elif before not in (None, kind):
-                raise BadValue(f"the field {wire!r} held {before} values before and now {kind}")
-            column = Column(wire, kind, "", redact="secret" if secret else "shape_and_key")
-            self._found[wire] = column
+                raise BadValue(f"the field {field!r} held {before} values before and now {kind}")
+            column = Column(field, kind, "", redact="secret" if secret else "shape_and_key")
+            self._found[field] = column
         return column
 
     def _array(self, column: Column, rows: Sequence[Record], first_row: int) -> pa.Array:
-        values = [row.get(column.wire) for row in rows]
+        values = [row.get(column.field) for row in rows]
         if column.missing is not None:
             values = [column.missing if value is None else value for value in values]
         try:
             array = self._converted(column, values)
         except (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError):
             raise self._locate(column, values, first_row) from None
-        if array.null_count and column.wire in self._endpoint.key:
+        if array.null_count and column.field in self._endpoint.primary_key:
             row = first_row + values.index(None)
-            raise BadValue(f"row {row} has no {column.wire!r}, which is part of the key")
+            raise BadValue(f"row {row} has no {column.field!r}, which is part of the key")
         return array
 
     def _converted(self, column: Column, values: Sequence[Any]) -> pa.Array:
@@ -176,7 +176,7 @@ class RowTyper:
         array = convert(values)
         if column.type != "text":
             return array
-        filtered = self._prefilters.setdefault(column.wire, Prefilter(redactor.by_shape))
+        filtered = self._prefilters.setdefault(column.field, Prefilter(redactor.by_shape))
         changed = filtered.replaced(array)
         return convert([changed.get(value, value) for value in values]) if changed else array
 
@@ -184,8 +184,8 @@ class RowTyper:
         """Find the first value that does not fit, for the message, which may not show a secret."""
         for number, value in enumerate(values, first_row):
             if wrong := self._what_is_wrong(column, value):
-                return BadValue(f"row {number}, field {column.wire!r}: {wrong}")
-        return BadValue(f"field {column.wire!r} does not hold {column.type} values")
+                return BadValue(f"row {number}, field {column.field!r}: {wrong}")
+        return BadValue(f"field {column.field!r} does not hold {column.type} values")
 
     def _what_is_wrong(self, column: Column, value: Any) -> str | None:
         try:
@@ -194,7 +194,7 @@ class RowTyper:
             if column.type == "json" or isinstance(error, RecursionError):
                 return "nested too deeply"
             hidden = column.secret or column.personal or isinstance(value, (dict, list))
-            shown = "" if hidden else f" {Redactor().by_key(value, column.wire)!r:.60}"
+            shown = "" if hidden else f" {Redactor().by_key(value, column.field)!r:.60}"
             return f"expected {column.type}, got {_kind(value)}{shown}"
         return None
 
@@ -204,19 +204,19 @@ def _redacted(redactor: Redactor, column: Column, value: Any) -> Any:
     if column.redact == "shape":
         return redactor.by_shape(value)
     if column.redact == "shape_and_key":
-        return redactor.by_key(value, column.wire)
+        return redactor.by_key(value, column.field)
     if column.type == "text" and not (value is None or isinstance(value, (str, int, float))):
         raise BadValue
     return redactor.whole(value)
 
 
-def _infer(values: Sequence[Any], wire: str, first_row: int) -> ColumnType | None:
+def _infer(values: Sequence[Any], field: str, first_row: int) -> ColumnType | None:
     kinds = {_json_kind(value) for value in values if value is not None}
     if kinds == {"bigint", "double"}:
         return "double"
     if len(kinds) > 1:
         raise BadValue(
-            f"the undocumented field {wire!r} holds {' and '.join(sorted(kinds))} values"
+            f"the undocumented field {field!r} holds {' and '.join(sorted(kinds))} values"
             f" in the page that starts at row {first_row}"
         )
     return kinds.pop() if kinds else None

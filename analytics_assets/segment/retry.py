@@ -58,7 +58,7 @@ class Patience:
                 f"the API asks to wait {hint:.0f} s for its rate limit{so_far}, which is longer"
                 f" than max_wait ({most:.0f} s); run later, or raise max_wait",
                 status=requests.codes.too_many_requests,
-                passing=True,
+                transient=True,
             )
         seconds = max(hint, min(self._back_off(self.refusals), left))
         self.refusals += 1

@@ -20,7 +20,7 @@ from dlt.sources.rest_api import rest_api_resources
 from dlt.sources.rest_api.typing import ClientConfig, EndpointResource, RESTAPIConfig
 
 from analytics_assets.segment.client import ApiSession
-from analytics_assets.segment.errors import AnalyticsError, ResourceError
+from analytics_assets.segment.errors import ResourceError, unexpected
 from analytics_assets.segment.extraction import Extraction, Routes
 from analytics_assets.segment.model import Endpoint, Parent, Slice
 from analytics_assets.segment.paginator import GuardedPaginator
@@ -93,7 +93,7 @@ def _config(reading: Reading, routes: Routes, settings: ApiSettings) -> Endpoint
         "endpoint": {
             "path": endpoint.path,
             "params": _params(reading.extraction, settings),
-            "data_selector": jsonpath.compile_path(endpoint.selector),
+            "data_selector": jsonpath.compile_path(endpoint.data_selector),
             "paginator": GuardedPaginator(reading.extraction, routes),
         },
     }
@@ -192,7 +192,7 @@ def _typing(reading: Reading, routes: Routes) -> Callable[[Any], pa.Table | None
             extraction.fail(ResourceError(str(error), status=200), chain)
             return None
         except Exception as error:  # noqa: BLE001 - a surprise in one resource must not end the rest
-            extraction.fail(_surprise(error), chain)
+            extraction.fail(unexpected(error), chain)
             return None
         rows[chain] = rows.get(chain, 0) + len(page)
         return table.replace_schema_metadata({"chain": chain})
@@ -214,7 +214,3 @@ def _staging(reading: Reading) -> Callable[[pa.Table], None]:
             reading.extraction.fail(ResourceError(f"its rows could not be kept: {error}"))
 
     return stage
-
-
-def _surprise(error: Exception) -> AnalyticsError:
-    return ResourceError(f"unexpected {type(error).__name__} while reading: {error}")

@@ -48,7 +48,7 @@ class Staging:
     def add(self, chain: str, table: pa.Table) -> None:
         """Keep a page."""
         self.rows += table.num_rows
-        self._keys.append(table.select(list(self.endpoint.column_keys)))
+        self._keys.append(table.select(list(self.endpoint.key_columns)))
         if self.endpoint.cursor_column and table.num_rows:
             newest = pc.max(table[self.endpoint.cursor_column]).as_py()
             self.newest = max(filter(None, (self.newest, newest)), default=None)
@@ -154,7 +154,7 @@ class Staging:
 
         dlt would write every file once more otherwise.
         """
-        keys = self.endpoint.column_keys
+        keys = self.endpoint.key_columns
         columns = [(column.name, column.type) for column in self.endpoint.table_columns]
         return pa.schema(
             pa.field(name, ARROW_TYPES[kind], nullable=name not in keys)

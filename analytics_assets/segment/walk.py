@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from analytics_assets.segment.client import ApiSession
-from analytics_assets.segment.extraction import page_size_of
+from analytics_assets.segment.client import ApiSession, page_size_of
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.segment.pages import Chain, check_progress, next_cursor, unpack
 

@@ -9,6 +9,7 @@ from dlt.common.configuration import resolve_configuration
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 
 from analytics_assets.segment.errors import SettingError
+from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.settings import Log
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.waiting import Waiting
@@ -53,7 +54,7 @@ def connect(settings: WarehouseSettings, log: Log) -> DuckDBPyConnection:
             if "lock" not in str(error).lower():
                 raise SettingError(
                     f"ANALYTICS_DUCKDB_PATH {str(path)!r} cannot be opened as a DuckDB database:"
-                    f" {str(error).splitlines()[0]}"
+                    f" {foreign_text(str(error))}"
                 ) from None
             waiting.once_more(
                 f"{_holder(str(error))} holds {path.name} open; close it there, or open it for"

@@ -23,7 +23,8 @@ from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import LoadOptions, Log
 from analytics_assets.segment.spans import span
 from analytics_assets.segment.staging import Staging
-from analytics_assets.warehouse.counts import count_rows, mark_deleted
+from analytics_assets.warehouse.counts import count_rows
+from analytics_assets.warehouse.deletions import mark_deleted
 from analytics_assets.warehouse.destination import new_pipeline
 from analytics_assets.warehouse.dlt_config import only_errors_logged
 from analytics_assets.warehouse.locks import open_database
@@ -156,7 +157,7 @@ def _table_resource(
     resource: DltResource = dlt.resource(
         rows,
         name=endpoint.name,
-        primary_key=list(endpoint.column_keys),
+        primary_key=list(endpoint.key_columns),
         write_disposition=_write_disposition(endpoint, warehouse),
         table_format=cast(Any, warehouse.table_format),
         columns=column_hints(endpoint, undeclared),
@@ -188,7 +189,7 @@ def column_hints(
         column.name: {
             "name": column.name,
             "data_type": column.type,
-            "nullable": column.name not in endpoint.column_keys,
+            "nullable": column.name not in endpoint.key_columns,
             "description": column.description,
         }
         for column in endpoint.table_columns

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dlt.pipeline.pipeline import Pipeline
 
-from analytics_assets.segment.audit_trail import wire_time
+from analytics_assets.segment.audit_trail import api_time
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.extraction import Extraction
 from analytics_assets.segment.model import Endpoint, Group
@@ -148,7 +148,7 @@ def _reading(
         endpoint,
         static_chains(endpoint, months),
         parent=parent.extraction if parent else None,
-        start=wire_time(start) if start else None,
+        start=api_time(start) if start else None,
     )
     if fault := fault_of(endpoint, BY_NAME):
         extraction.fail(fault)

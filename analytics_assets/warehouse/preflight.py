@@ -10,6 +10,7 @@ from dlt.common.configuration.exceptions import ConfigFieldMissingException
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.errors import SettingError
+from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.warehouse.destination import dlt_destination
 from analytics_assets.warehouse.duckdb_file import may_be_duckdb
 from analytics_assets.warehouse.settings import WarehouseSettings
@@ -62,7 +63,7 @@ def check_reachable(settings: WarehouseSettings, pipeline: Pipeline) -> None:
             f" DESTINATION__{destination.upper()}__CREDENTIALS, or dlt's secrets.toml."
         ) from None
     except Exception as error:  # noqa: BLE001 - every driver has its own kind of error
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = foreign_text(str(error)) or type(error).__name__
         raise SettingError(
             f"The destination {destination!r} cannot be reached ({reason}); check its credentials"
             " in dlt's configuration."

@@ -64,7 +64,7 @@ class Tables:
         table = self._sql.table(endpoint.name)
         if self._warehouse.merges or endpoint.full_list:
             return table
-        keys = ", ".join(map(self.column, endpoint.column_keys))
+        keys = ", ".join(map(self.column, endpoint.key_columns))
         return (
             f"(SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY {keys} ORDER BY"
             f" {self.column('_dlt_load_id')} DESC) AS version FROM {table}) AS v WHERE version = 1)"

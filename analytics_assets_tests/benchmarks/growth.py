@@ -36,7 +36,7 @@ def requests_of(endpoint: Endpoint, sandbox: Sandbox, today: date, months: int) 
         return 1
     if not endpoint.monthly:
         return pages(counts[endpoint.name])
-    sources = counts["sources"] if len(endpoint.key) > 1 else 1
+    sources = counts["sources"] if len(endpoint.primary_key) > 1 else 1
     last = today.year * 12 + today.month - 1
     total = 0
     for month in range(last - months + 1, last + 1):

@@ -46,7 +46,7 @@ def original(names: Sequence[str]) -> Any:
     for name in names:
         endpoint = BY_NAME[name]
         params = {"period": "{resources.months.period}"} if endpoint.monthly else {}
-        key = list(endpoint.key)
+        key = list(endpoint.primary_key)
         resources.append(
             {
                 "name": name,
@@ -54,7 +54,7 @@ def original(names: Sequence[str]) -> Any:
                 "endpoint": {
                     "path": endpoint.path,
                     "params": params,
-                    "data_selector": endpoint.selector,
+                    "data_selector": endpoint.data_selector,
                     **({} if endpoint.paginated else {"paginator": "single_page"}),
                 },
             }
@@ -76,7 +76,7 @@ def tuned(names: Sequence[str]) -> Any:
         resources.append(
             {
                 "name": name,
-                "primary_key": list(endpoint.column_keys),
+                "primary_key": list(endpoint.key_columns),
                 "write_disposition": "merge",
                 "parallelized": endpoint.monthly,
                 "columns": {
@@ -85,7 +85,7 @@ def tuned(names: Sequence[str]) -> Any:
                 "endpoint": {
                     "path": endpoint.path,
                     "params": params,
-                    "data_selector": endpoint.selector,
+                    "data_selector": endpoint.data_selector,
                     **({} if endpoint.paginated else {"paginator": "single_page"}),
                 },
             }
@@ -120,7 +120,7 @@ def _client() -> dict[str, Any]:
 
 def _to_arrow(endpoint: Endpoint) -> Callable[[list[dict[str, Any]]], pa.Table]:
     def convert(rows: list[dict[str, Any]]) -> pa.Table:
-        arrays = [_array(column, [row.get(column.wire) for row in rows]) for column in columns]
+        arrays = [_array(column, [row.get(column.field) for row in rows]) for column in columns]
         return pa.Table.from_arrays(arrays, names=[column.name for column in columns])
 
     columns = endpoint.columns

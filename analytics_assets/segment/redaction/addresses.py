@@ -15,7 +15,22 @@ _URL_END = re.compile(r"[\s\"'<>`\\^]")
 _AUTHORITY_END = re.compile(r"[/?#]")
 _PORT = re.compile(r"\d{1,5}(?=[/?#]|$)")
 _PARAMETER = re.compile(r"[?&;#]([^=&;#?\s]{1,64})=([^&;#\s]+)")
-_MAYBE_PARAMETERS: Final = frozenset({"code", "k", "s", "sk", "hash", "h", "id_hint", "x-sig"})
+_MAYBE_PARAMETERS: Final = frozenset(
+    {
+        "code",
+        "k",
+        "s",
+        "sk",
+        "hash",
+        "h",
+        "id_hint",
+        "x-sig",
+        "jsessionid",
+        "phpsessid",
+        "sessionid",
+        "sid",
+    }
+)
 _SEGMENT = re.compile(r"[^/?#&=;]+")
 _DIGIT = re.compile(r"[0-9]")
 _AFTER_CREDENTIAL = frozenset(
@@ -47,11 +62,12 @@ _BARE_USERINFO = re.compile(
     r"(?=@(?:[a-z]{0,5}\(|//|[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}(?::\d{2,5}|/\w)))"
 )
 _ORACLE_USERINFO = re.compile(
-    r"(?<![\w/.:@-])[\w$#]{1,30}/[^\s@/\"'<>:]{1,64}(?=@(?://|[\w.-]{1,100}:\d{2,5}/))"
+    r"(?<![\w/.@-])[\w$#]{1,30}/[^\s@/\"'<>:]{1,64}(?=@(?://|[\w.-]{1,100}:\d{2,5}/))"
 )
 _ONLY_USERINFO = re.compile(
     r"(?!(?:mailto|sips?|xmpp|acct|e?mail|from|to|cc|bcc):)[\w.+%-]{1,64}:(?!//)(\S{1,128})@[\w.-]{1,253}(?:[:/]\S*)?"
 )
+_LONGEST_WORD: Final = 16
 _DRIVER_HOST = re.compile(r"@(?:tcp|udp|unix)\(")
 _LINE_START: Final = 200
 
@@ -65,6 +81,8 @@ def address_spans(text: str, *, webhook: bool = False) -> Iterator[Span]:
     """
     if "@" in text:
         yield from _bare_userinfo(text)
+    if text.startswith("//"):
+        yield from _in_address(text, 2, len(text), webhook=webhook)
     place = text.find("://")
     while place >= 0:
         found = _URL_END.search(text, place)
@@ -191,5 +209,7 @@ def _secret_path(part: str, *, webhook: bool) -> Iterator[Span]:
 def _like_token(word: str) -> bool:
     if len(word) < 8 or is_placeholder(word):  # noqa: PLR2004 - shorter ones are versions and names
         return False
+    if len(word) >= _LONGEST_WORD and word.isalnum():
+        return True
     digits = len(_DIGIT.findall(word[:200]))
     return looks_random(word, 12) or (1 < digits < len(word) and not is_plain(word))

@@ -19,6 +19,14 @@ _OPTION = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)[ \t]{1,3}(?![-=])")
 _USER_OPTION = re.compile(r"(?<![\w-])(?:-u|--user)[ \t]{1,3}[\"']?([^\s:\"']{1,64}:[^\s\"']+)")
 _NETRC = re.compile(r"\blogin\s{1,3}\S{1,64}\s{1,3}password\s{1,3}(\S+)")
 _ELEMENT = re.compile(r"<([A-Za-z_][\w:.-]{0,63})(?:[ \t][^<>]{0,100})?>([^<>]+)</")
+_TOLD = re.compile(
+    r"\b(?:keys?|tokens?|secrets?|passwords?|credentials?)[ \t]{1,3}(?:(?:is|was)[ \t]{1,3})?"
+    r"([^\s\"']{6,})",
+    re.IGNORECASE,
+)
+_ATTRIBUTES = re.compile(
+    r"(?:key|name)=[\"']([\w:.-]{1,64})[\"']\s{1,3}value=[\"']([^\"'<>]{1,4096})", re.IGNORECASE
+)
 _SQL = re.compile(
     r"(?<![\w'])(?:(?:identified\s{1,3}by(?:\s{1,3}values)?|password|secret|passphrase|credentials?"
     r"|token)\s{1,3}[EeNn]?"
@@ -51,7 +59,7 @@ def assignment_spans(text: str) -> Iterator[Span]:
         yield from (found.span(1) for found in _PGPASS.finditer(text))
     if " " in text or "\t" in text:
         yield from _spaced(text)
-    if "</" in text:
+    if "<" in text:
         yield from _elements(text)
 
 
@@ -111,7 +119,7 @@ def _is_secret(
         return not prose and (password or not is_plain(value))
     if _CODE.fullmatch(value) or value[0] in "{[" or _SMALL_NUMBER.fullmatch(value):
         return False
-    if sign == "=" and not spaced:
+    if (sign == "=" and not spaced) or name[:2] in ("x-", "X-"):
         return True
     return not is_plain(value) or (value.isdigit() and len(value) > 3)  # noqa: PLR2004 - a PIN
 
@@ -121,6 +129,7 @@ def _spaced(text: str) -> Iterator[Span]:
     for found in _SCHEME.finditer(text):
         if not is_plain(found.group(1)):
             yield found.span() if found.span() == (0, len(text)) else found.span(1)
+    yield from (s for s in map(_told, _TOLD.finditer(text)) if s)
     if "-" in text:
         yield from (found.span(1) for found in _USER_OPTION.finditer(text))
         yield from _options(text)
@@ -128,6 +137,14 @@ def _spaced(text: str) -> Iterator[Span]:
         yield from (found.span(1) for found in _NETRC.finditer(text))
     if "'" in text:
         yield from _sql_literals(text)
+
+
+def _told(found: re.Match[str]) -> Span | None:
+    """``the token is ...``, in a sentence."""
+    value = found.group(1).rstrip(".,;:)")
+    if looks_random(value, 12) and not (_CODE.fullmatch(value) or is_placeholder(value)):
+        return found.start(1), found.start(1) + len(value)
+    return None
 
 
 def _options(text: str) -> Iterator[Span]:
@@ -150,6 +167,6 @@ def _sql_literals(text: str) -> Iterator[Span]:
 
 
 def _elements(text: str) -> Iterator[Span]:
-    for found in _ELEMENT.finditer(text):
+    for found in (*_ELEMENT.finditer(text), *_ATTRIBUTES.finditer(text)):
         if meaning(found.group(1)) is Meaning.CREDENTIAL and not is_placeholder(found.group(2)):
             yield found.span(2)

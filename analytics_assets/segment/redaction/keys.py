@@ -23,8 +23,8 @@ _MAYBE_WORDS = word_set(
     " encryption hmac key keys oauth salt session sessions signature signing userpass"
 )
 _RUNS = re.compile(
-    r"(access|account|api|app|application|auth|client|consumer|dev|developer|encryption|hash|host"
-    r"|ingest|integration|license|master|private|rsa|secret|security|server|service|session|shared"
+    r"(access|account|aes|api|app|application|auth|client|consumer|dev|developer|encryption|hash"
+    r"|hmac|host|ingest|integration|license|master|private|rsa|secret|security|server|service|session|shared"
     r"|signing|ssh|storage|subscription|webhook|write)[_. -]?keys?(?![a-z])"
     r"|secret(?!ar|smanager)|token(?!i[sz])|passw(?!ordless)|passphrase|pwd|(?<!by)(?<!com)pass(?![a-z])"
     r"|credential|bearer|connection[_. -]?string",
@@ -41,8 +41,8 @@ _AT_THE_END = word_set(  # a word about the credential: its kind, its place, its
     " period placeholder placement policy position prefix price property provider quota rate"
     " ref reference regex region required requirement requirements retries role rotated"
     " rotation rule rules schema scheme scope scopes seconds separator size source space state"
-    " status store strategy suffix tab target template time timeout timestamp title ttl type"
-    " types updated uri uris url urls usage used user username validation validity variable"
+    " status storage store strategy suffix tab target template time timeout timestamp title ttl"
+    " type types updated uri uris url urls usage used user username validation validity variable"
     " vault version visibility window"
 )
 _AT_THE_FRONT = word_set(  # a switch or a figure
@@ -51,12 +51,13 @@ _AT_THE_FRONT = word_set(  # a switch or a figure
 )
 _OTHER_KEYS = word_set(  # keys that open nothing
     "aggregation attribute business cache clustering cluster column composite dedup dedupe"
-    " deduplication dist distribution document event external field foreign group grouping"
-    " hot idempotency identifier index item join json label lookup map match merge message"
-    " metric natural object ordering partition path primary property public publishable range"
-    " record row routing sample shard short site sort surrogate table tag trait translation"
+    " deduplication dist distribution document event external email field foreign group grouping"
+    " hot id idempotency identifier index item join json label lookup map match merge message name"
+    " metric natural object ordering partition path primary property range"
+    " record row routing sample shard short sort surrogate table tag trait translation"
     " unique upsert"
 )
+_OPEN_KEYS = frozenset({"public", "publishable", "site"})
 
 
 class Meaning(IntEnum):
@@ -85,12 +86,18 @@ def meaning(key: str) -> Meaning:
     found = _of_words(words, key)
     if found is Meaning.ANYTHING:
         return found
-    if words[-1] in ("key", "keys") and any(word in _OTHER_KEYS for word in words[:-1]):
+    if words[-1] == "key" and _OPEN_KEYS.intersection(words[-2:-1]):
         return Meaning.ANYTHING
-    secret_id = words[-1] == "id" and "secret" in words
-    if (words[-1] in _AT_THE_END and not secret_id) or words[0] in _AT_THE_FRONT:
-        return Meaning.ABOUT
-    return found
+    return Meaning.ABOUT if _only_about(words) else found
+
+
+def _only_about(words: list[str]) -> bool:
+    last = words[-1]
+    if last in ("key", "keys") and not _CREDENTIAL_WORDS.intersection(words):
+        return any(word in _OTHER_KEYS for word in words[-2:-1])
+    about = last in _AT_THE_END or last.removesuffix("s") in _AT_THE_END
+    secret_id = last == "id" and "secret" in words
+    return (about and not secret_id) or words[0] in _AT_THE_FRONT
 
 
 def _of_words(words: list[str], key: str) -> Meaning:

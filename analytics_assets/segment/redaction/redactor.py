@@ -17,10 +17,7 @@ _NAMES: Final = word_set(
     "key name header headerName field id param parameter paramName property variable env option"
     " setting label attribute k n"
 )
-_VALUES: Final = word_set(
-    "value values defaultValue default headerValue paramValue val content data secretValue"
-    " text stringValue v"
-)
+_VALUES: Final = word_set("value values default current val content data text v")
 _SECRET_KINDS: Final = word_set(
     "secret password credential credentials encrypted sensitive token apikey api_key api-key"
     " secret_text secrettext securestring"
@@ -55,14 +52,12 @@ class Redactor:
     def whole(self, value: Any) -> Any:
         """Replace a value that is a secret; a list item by item.
 
-        What is no secret stays: null, empty text, booleans, bullets and other placeholders.
+        Null, empty text and booleans stay: they say that nothing is set, or that a switch is on.
         """
-        if value is None or isinstance(value, bool):
+        if value is None or isinstance(value, bool) or value == "":
             return value
         if isinstance(value, list):
             return [self.whole(item) for item in value]
-        if isinstance(value, str) and is_placeholder(value):
-            return value
         return self.fingerprint(value)
 
     def by_shape(self, value: Any) -> Any:
@@ -79,7 +74,7 @@ class Redactor:
         """Replace what is a credential by its key or its shape, in settings at any depth."""
         judged = meaning(key)
         if judged is Meaning.CREDENTIAL:
-            return self.whole(value)
+            return self._credential(value)
         if isinstance(value, dict):
             return self._object(value, key)
         if isinstance(value, list):
@@ -87,6 +82,12 @@ class Redactor:
         if not isinstance(value, str):
             return value
         return self._text(value, key, judged)
+
+    def _credential(self, value: Any) -> Any:
+        """Replace a credential, but not what stands for one: bullets, ``{{token}}``."""
+        if isinstance(value, list):
+            return [self._credential(item) for item in value]
+        return value if isinstance(value, str) and is_placeholder(value) else self.whole(value)
 
     def _object(self, value: dict[str, Any], key: str) -> dict[str, Any]:
         """Of a pair such as ``{"key": "Authorization", "value": ...}`` the name counts as key."""
@@ -96,10 +97,10 @@ class Redactor:
         for name, item in value.items():
             if named and name == named[0]:
                 masked[name] = self.by_shape(item)
-            elif named and name in _VALUES:
+            elif named and _is_value(name):
                 masked[name] = self.by_key(item, named[1])
             elif cipher and name in ("key", "salt", "iv"):
-                masked[name] = self.whole(item)
+                masked[name] = self._credential(item)
             else:
                 masked[name] = self.by_key(item, _inherited(name, key, item))
         return masked
@@ -114,8 +115,9 @@ class Redactor:
         masked = []
         before = ""
         for item in value:
-            option = isinstance(before, str) and before.startswith("-")
-            masked.append(self.by_key(item, before.lstrip("-") if option else key))
+            masked.append(
+                self.by_key(item, before.lstrip("-") if _names_next(before, item) else key)
+            )
             before = item
         return masked
 
@@ -128,7 +130,7 @@ class Redactor:
             return text
         if judged is Meaning.MAYBE and _may_be_secret(text):
             return self.fingerprint(text)
-        if judged is Meaning.ABOUT and looks_random(text) and len(text) != _UUID_LENGTH:
+        if judged is Meaning.ABOUT and _is_no_name(text):
             return self.fingerprint(text)
         return replace_credentials(text, self.fingerprint, webhook="hook" in key.lower())
 
@@ -143,14 +145,29 @@ class Redactor:
 
 
 def _inherited(name: str, outer: str, item: Any) -> str:
-    """The key that counts: ``{"auth": {"value": ...}}`` is about ``auth``."""
-    plain = isinstance(item, str) and name in _VALUES and meaning(outer) is Meaning.MAYBE
-    return outer if plain else name
+    """The key that counts: ``{"auth": {"value": ...}}`` and ``{"api": {"key": ...}}``."""
+    if not isinstance(item, str):
+        return name
+    if name == "key" and meaning(f"{outer}_key") is Meaning.CREDENTIAL:
+        return f"{outer}_key"
+    return outer if _is_value(name) and meaning(outer) is Meaning.MAYBE else name
+
+
+def _names_next(before: Any, item: Any) -> bool:
+    """Tell whether an item of a list names the next one: ``["--token", ...]``, header names."""
+    if not isinstance(before, str) or not isinstance(item, str):
+        return False
+    header = "-" in before and is_plain(before) and not is_plain(item)
+    return before.startswith("-") or (header and meaning(before) is Meaning.CREDENTIAL)
+
+
+def _is_value(name: str) -> bool:
+    return name in _VALUES or name.endswith("Value")
 
 
 def _pair_name(value: dict[str, Any]) -> tuple[str, str] | None:
     """Return which field of an object names what its value is, and the name; the worst counts."""
-    if _VALUES.isdisjoint(value):
+    if not any(map(_is_value, value)):
         return None
     if _says_secret(value):
         return "", "secret"
@@ -165,6 +182,12 @@ def _says_secret(value: dict[str, Any]) -> bool:
     if isinstance(kind, str) and kind.lower() in _SECRET_KINDS:
         return True
     return any(item is True and name.lower() in _SECRET_MARKS for name, item in value.items())
+
+
+def _is_no_name(text: str) -> bool:
+    """Judge a value that should name or describe a credential, or say where it is."""
+    file = "." in text and "/" in text
+    return looks_random(text) and len(text) != _UUID_LENGTH and not file
 
 
 def _may_be_secret(text: str) -> bool:

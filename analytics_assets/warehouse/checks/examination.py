@@ -90,7 +90,7 @@ class Examination:
     @cached_property
     def keys(self) -> list[str]:
         """The quoted key columns, for SQL."""
-        return [self.tables.column(name) for name in self.endpoint.column_keys]
+        return [self.tables.column(name) for name in self.endpoint.key_columns]
 
     @property
     def live_rows(self) -> int:

@@ -12,7 +12,7 @@ from analytics_assets.warehouse.checks.words import COUNTED, firsts, in_order, m
 
 
 def _key_unique(this: Examination) -> Verdict:
-    names = ", ".join(this.endpoint.column_keys)
+    names = ", ".join(this.endpoint.key_columns)
     records = in_order(_bad_keys(this))
     if not records:
         return Verdict(True, f"Every row has a key ({names}) of its own.")
@@ -37,17 +37,17 @@ def _bad_keys(this: Examination) -> list[dict[str, Any]]:
         COUNTED + 1,
     )
     return [
-        {**dict(zip(this.endpoint.column_keys, map(shown, values), strict=True)), "rows": int(rows)}
+        {**dict(zip(this.endpoint.key_columns, map(shown, values), strict=True)), "rows": int(rows)}
         for *values, rows in found
     ]
 
 
 def _complete(endpoint: Endpoint, record: Mapping[str, Any]) -> bool:
-    return all(record[key] is not None for key in endpoint.column_keys)
+    return all(record[key] is not None for key in endpoint.key_columns)
 
 
 def _key_text(endpoint: Endpoint, record: Mapping[str, Any]) -> str:
-    return " / ".join(str(record[key]) for key in endpoint.column_keys)
+    return " / ".join(str(record[key]) for key in endpoint.key_columns)
 
 
 def _not_halved(this: Examination) -> Verdict:
@@ -72,7 +72,7 @@ def _not_halved(this: Examination) -> Verdict:
 
 KEY_UNIQUE: Final = Check(
     "key_unique_and_not_null",
-    lambda endpoint: f"The key ({', '.join(endpoint.column_keys)}) is set, and in one row only.",
+    lambda endpoint: f"The key ({', '.join(endpoint.key_columns)}) is set, and in one row only.",
     _key_unique,
 )
 NOT_HALVED: Final = Check(

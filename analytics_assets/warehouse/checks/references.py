@@ -69,8 +69,8 @@ def _used(this: Examination, reference: Reference) -> Uses:
     JSON is taken apart here: each database has functions of its own for it.
     """
     endpoint, tables = this.endpoint, this.tables
-    wire, *inside = reference.path.replace("[]", ".[]").split(".")
-    name = next(column.name for column in endpoint.columns if column.wire == wire)
+    field, *inside = reference.path.replace("[]", ".[]").split(".")
+    name = next(column.name for column in endpoint.columns if column.field == field)
     column, key, live = tables.column(name), this.keys[0], tables.live(endpoint)
     where = f"FROM {this.table} WHERE {live} AND {column} IS NOT NULL"
     if not inside:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.settings import Log
 from analytics_assets.warehouse.checks.catalogue import checks_of
 from analytics_assets.warehouse.checks.examination import Check, Examination, Past, Verdict
@@ -97,7 +98,7 @@ def _verdict(this: Examination, check: Check) -> Verdict:
     try:
         return check.examine(this)
     except Exception as error:  # noqa: BLE001 - the rows are loaded: their asset must not fail
-        text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        text = f"{type(error).__name__}: {foreign_text(str(error))}"
         return Verdict(False, f"The check could not be run on {endpoint.name}: {text}")
 
 

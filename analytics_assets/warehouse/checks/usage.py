@@ -47,13 +47,13 @@ def _rows_by_day(this: Examination) -> Counter[date]:
 
 
 def _per_source(endpoint: Endpoint) -> bool:
-    return len(endpoint.key) > 1
+    return len(endpoint.primary_key) > 1
 
 
 def _never_falls(this: Examination) -> Verdict:
     endpoint = this.endpoint
     counters = [counter.name for counter in endpoint.counters]
-    others = [key for key in endpoint.column_keys if key != endpoint.cursor_column]
+    others = [key for key in endpoint.key_columns if key != endpoint.cursor_column]
     records = in_order(_falls(this, counters, others))
     if not records:
         return Verdict(True, f"{', '.join(counters)} never fall within a month.")
@@ -101,7 +101,7 @@ def _falls_sql(this: Examination, counters: Sequence[str], others: Sequence[str]
     window = f"ORDER BY {column(day)}"
     if others:
         window = f"PARTITION BY {', '.join(map(column, others))} {window}"
-    inner = [*map(column, [*this.endpoint.column_keys, *counters])]
+    inner = [*map(column, [*this.endpoint.key_columns, *counters])]
     inner += [f"lag({column(n)}) OVER ({window}) AS {before[n]}" for n in before]
     outer = [f"{column(name)}, {before[name]}" for name in before] + [*map(column, others)]
     falls = " OR ".join(f"{column(name)} < {before[name]}" for name in counters)
