@@ -57,14 +57,19 @@ class Staging:
             with pa.ipc.new_stream(file, table.schema) as writer:
                 writer.write_table(table)
 
-    def settle(self) -> None:
+    def settle(self, without: frozenset[str] = frozenset()) -> None:
         """Once all pages are here: note the rows that came last of their key.
 
         A list may move while it is read, and a row then come twice.
+
+        Args:
+            without: chains to leave out.
         """
-        order = sorted(range(len(self._pages)), key=lambda number: self._pages[number][0])
+        kept = [number for number, (chain, _) in enumerate(self._pages) if chain not in without]
+        order = sorted(kept, key=lambda number: self._pages[number][0])
         self._pages = [self._pages[number] for number in order]
         keys = [self._keys[number] for number in order]
+        self.rows = sum(table.num_rows for table in keys)
         self._keys.clear()
         last: list[pa.Array] = []
         first = 0
