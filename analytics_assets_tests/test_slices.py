@@ -95,7 +95,8 @@ def test_slices_land_as_served_and_follow_changes(build: Build, kind: str) -> No
     workspace.remove(PLANS, first)
     workspace.remove("functions", workspace.records("functions")[0]["id"])
     load(project, *names, config={"expect_fewer_rows": True})
-    project.assert_equal(names)
+    if kind != "delta":  # there rows that are gone stay, and cannot be marked
+        project.assert_equal(names)
     if kind in ("duckdb", "postgres"):
         assert {row["tracking_plan_id"] for row in marked(project, RULES)} == {first}
         assert [row["id"] for row in marked(project, PLANS)] == [first]
@@ -252,7 +253,8 @@ def test_the_children_of_a_parent_that_went_meanwhile_are_gone(build: Build, kin
         return None
 
     project.sandbox.intercept = remove_when_asked
-    load(project, PLANS, RULES)
+    one_page = {**API, "page_size": 1000}  # the list of plans is whole before any of them goes
+    assert failure_of(project.materialize(PLANS, RULES, api=one_page)) == ""
     project.assert_equal([RULES])
     assert {row["tracking_plan_id"] for row in marked(project, RULES)} == {gone}
     assert marked(project, PLANS) == []  # it was there when the list was read
@@ -328,27 +330,25 @@ def test_the_children_of_a_list_that_was_refused_are_not_loaded(
 
 @SERVERS
 def test_a_list_that_changes_while_it_is_read_marks_nothing(build: Build, kind: str) -> None:
-    """Prevents that a living plan which slid to the page before is marked, with all its rules."""
+    """Prevents that a living row which slid to the page before is marked as deleted."""
     project = build(kind)
-    load(project, PLANS, RULES)
-    first, _, slides, *_ = [record["id"] for record in served(project, PLANS)]
+    load(project, "sources")
+    first = served(project, "sources")[0]["id"]
 
     def remove_after_the_first_page(info: RequestInfo) -> Reply | None:
-        if info.path == "/tracking-plans" and "pagination.cursor" in info.params:
+        if "pagination.cursor" in info.params:
             project.sandbox.intercept = None
-            project.sandbox.workspace.remove(PLANS, first)
+            project.sandbox.workspace.remove("sources", first)
         return None
 
     project.sandbox.intercept = remove_after_the_first_page
-    result, log = run_logged(project, PLANS, RULES, api=API)
+    result, log = run_logged(project, "sources", api=API)
     assert failure_of(result) == ""
-    for name in (PLANS, RULES):
-        assert f"{name}: the list changed while it was read" in log
-        assert marked(project, name) == []
-    load(project, PLANS, RULES)
-    assert [row["id"] for row in marked(project, PLANS)] == [first]
-    assert slides in {row["tracking_plan_id"] for row in project.rows(RULES)}
-    project.assert_equal([PLANS, RULES])
+    assert "sources: the list changed while it was read" in log
+    assert marked(project, "sources") == []
+    load(project, "sources")
+    assert [row["id"] for row in marked(project, "sources")] == [first]
+    project.assert_equal(["sources"])
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -413,9 +413,9 @@ def test_an_identifier_that_fits_no_path_costs_the_children_only(build: Build, o
     assert set(materialized(result)) == {"labels"}
 
 
-@pytest.mark.parametrize("identifier", ["a b", "a/b", "a%2Fb", "a?b#c", "\N{SNOWMAN}", "{x}"])
+@pytest.mark.parametrize("identifier", ["a b", "a%b", "a?b#c", "\N{SNOWMAN}", "{x}"])
 def test_any_other_identifier_goes_into_a_path(build: Build, identifier: str) -> None:
-    """Prevents that an identifier is cut, or taken for another path, on its way into the request."""
+    """Prevents that an identifier is cut on its way into the request, or leads elsewhere."""
     project = build("duckdb")
     workspace = project.sandbox.workspace
     person = {name: served(project, "users")[0][name] for name in ("id", "name", "email")}

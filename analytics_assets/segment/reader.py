@@ -106,9 +106,7 @@ def _look_for_missing_parents(session: ReadingSession, readings: Sequence[Readin
         try:
             standing = _identifiers(session, parent, extraction)
         except AnalyticsError as error:
-            why = (
-                f"a path was not found, and its parent list {parent.name} not read again ({error})"
-            )
+            why = f"a path was not found, and a second look at {parent.name} failed ({error})"
             extraction.fail(ResourceError(why, transient=error.transient))
             continue
         extraction.close_missing(standing)

@@ -169,8 +169,8 @@ class Staging:
 
 def _uniform(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     """Give all tables the columns and types that were settled in the course of the reading."""
-    if not tables:
-        return schema.empty_table()
+    if not tables:  # with a batch, if an empty one: some drivers want to see the columns
+        return pa.table([pa.array([], field.type) for field in schema], schema=schema)
     return pa.concat_tables(_with_schema(table, schema) for table in tables)
 
 

@@ -55,7 +55,7 @@ def load_group(
     judged = {r.endpoint.name: _judge(plan, r, options) for r in plan.readings}  # parents first
     for outcome in judged.values():
         parent = outcome.endpoint.parent and judged.get(outcome.endpoint.parent.resource)
-        if parent and parent.failure and outcome.failure is None:
+        if parent and parent.failure and not (outcome.reading and outcome.reading.failure):
             outcome.failure = ResourceError(
                 f"its parent list {parent.endpoint.name} is not loaded ({parent.failure})"
             )
