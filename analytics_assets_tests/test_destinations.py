@@ -137,6 +137,18 @@ def test_state_comes_back_from_the_destination(build: Build, kind: str) -> None:
     project.assert_equal(names)
 
 
+def test_a_list_that_empties_is_marked_on_postgres(build: Build) -> None:
+    """Prevents that the last row of a list can never be deleted on a server."""
+    project = build("postgres")
+    assert failure_of(project.materialize("spaces")) == ""
+    records = project.sandbox.served("spaces")
+    for record in records:
+        project.sandbox.workspace.remove("spaces", record["id"])
+    result = project.materialize("spaces", config={"expect_fewer_rows": True})
+    assert materialized(result)["spaces"]["newly_deleted_rows"] == len(records)
+    assert project.rows("spaces") == []
+
+
 def test_deletions_are_marked_on_postgres(build: Build) -> None:
     """Prevents rows that stay live on a server although the API has dropped them."""
     project = build("postgres")
@@ -149,6 +161,22 @@ def test_deletions_are_marked_on_postgres(build: Build) -> None:
     project.sandbox.workspace.put("labels", gone)
     assert materialized(project.materialize("labels"))["labels"]["deleted_rows"] == 0
     project.assert_equal(["labels"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_list_can_be_empty(build: Build, kind: str) -> None:
+    """Prevents a destination that refuses a list without rows, at first or later on."""
+    project = build(kind)
+    records = project.sandbox.served("spaces")
+    for record in records:
+        project.sandbox.workspace.remove("spaces", record["id"])
+    for _ in range(2):
+        assert failure_of(project.materialize("spaces", "labels")) == ""
+        assert project.rows("spaces") == []
+    for record in records:
+        project.sandbox.workspace.put("spaces", record)
+    assert failure_of(project.materialize("spaces", "labels")) == ""
+    project.assert_equal(["spaces", "labels"])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ fails; then mark what is gone, and count.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime, timezone
 from typing import Any, Final, cast
 
@@ -116,9 +116,9 @@ def _load_package(
     pipeline: Pipeline, outcomes: Sequence[Outcome], warehouse: WarehouseSettings, log: Log
 ) -> None:
     """Extract what was staged, normalize and load; then mark deletions and count."""
-    source = table_source(outcomes, warehouse)
+    source = table_source(outcomes, warehouse, pipeline)
     with span("extract"), only_errors_logged():
-        pipeline.extract(source, loader_file_format=_file_format(pipeline))
+        pipeline.extract(source)
     with span("normalize"):
         pipeline.normalize()
     pa.default_memory_pool().release_unused()  # the database is going to need it
@@ -136,10 +136,13 @@ def _load_package(
         outcome.columns = _columns(pipeline, outcome)
 
 
-def table_source(outcomes: Sequence[Outcome], warehouse: WarehouseSettings) -> DltSource:
+def table_source(
+    outcomes: Sequence[Outcome], warehouse: WarehouseSettings, pipeline: Pipeline
+) -> DltSource:
     """Build the source that hands the staged rows to dlt, with keys, types and descriptions."""
+    formats = pipeline.destination.capabilities().supported_loader_file_formats or ()
     resources = [
-        _table_resource(outcome.reading, outcome.staging, warehouse)
+        _table_resource(outcome.reading, outcome.staging, warehouse, formats)
         for outcome in outcomes
         if outcome.reading
     ]
@@ -152,7 +155,7 @@ def table_source(outcomes: Sequence[Outcome], warehouse: WarehouseSettings) -> D
 
 
 def _table_resource(
-    reading: Reading, staging: Staging, warehouse: WarehouseSettings
+    reading: Reading, staging: Staging, warehouse: WarehouseSettings, formats: Collection[str]
 ) -> DltResource:
     endpoint = reading.endpoint
     undeclared = reading.typer.undeclared_types()
@@ -168,6 +171,7 @@ def _table_resource(
         primary_key=list(endpoint.key_columns),
         write_disposition=_write_disposition(endpoint, warehouse),
         table_format=cast(Any, warehouse.table_format),
+        file_format=_file_format(formats, warehouse, empty=not staging.rows),
         columns=column_hints(endpoint, undeclared),
     )
     if endpoint.cursor and endpoint.cursor_column:
@@ -218,10 +222,15 @@ def _note_months(reading: Reading, staging: Staging) -> None:
         state.update(loaded.to_state())
 
 
-def _file_format(pipeline: Pipeline) -> Any:
-    """Parquet where the destination takes it, else CSV, else what dlt prefers."""
-    formats = pipeline.destination.capabilities().supported_loader_file_formats
-    return next((wanted for wanted in ("parquet", "csv") if wanted in formats), None)
+def _file_format(formats: Collection[str], warehouse: WarehouseSettings, *, empty: bool) -> Any:
+    """Parquet where the destination takes it, else CSV, else what dlt prefers.
+
+    dlt hands Parquet to PostgreSQL by way of ADBC, which refuses a file without rows.
+    """
+    wanted = ("parquet", "csv")
+    if empty and warehouse.destination == "postgres":
+        wanted = ("csv", "parquet")
+    return next((name for name in wanted if name in formats), None)
 
 
 def _mark_and_count(
