@@ -2,9 +2,8 @@
 
 ``python -m analytics_assets_tests.regenerate`` writes the wire contract of the sandbox, from the
 facts on the API, the snapshot of all assets as Dagster shows them, and the official examples that
-the tests load. Read the difference before you commit it. Without the facts at hand (see
-``wire_contract.py`` for where they are looked for) only the snapshot is written, and a line says
-so.
+the tests load. Read the difference before you commit it. Nothing is written without the facts at
+hand; see ``wire_contract.py`` for where they are looked for.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from analytics_assets_tests.wire_contract import regenerate_examples, regenerate
 
 def main() -> None:
     """Write all that can be written."""
-    SNAPSHOT.write_text(snapshot(), encoding="utf-8")
     try:
         regenerate_wire_contract()
         regenerate_examples()
     except FileNotFoundError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.exit(str(error))
+    SNAPSHOT.write_text(snapshot(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from dataclasses import replace
 from math import ceil
 from typing import Any
 
+import orjson
 import pytest
 from dagster import DagsterInstance
 
@@ -263,7 +264,8 @@ def test_the_children_of_a_parent_that_went_meanwhile_are_gone(build: Build, kin
         return None
 
     project.sandbox.intercept = remove_when_asked
-    load(project, PLANS, RULES)
+    one_page = {**API, "page_size": 1000}  # the list of plans is whole before any of them goes
+    assert failure_of(project.materialize(PLANS, RULES, api=one_page)) == ""
     project.assert_equal([RULES])
     assert {row["tracking_plan_id"] for row in marked(project, RULES)} == {gone}
     assert marked(project, PLANS) == []  # it was there when the list was read
@@ -317,6 +319,140 @@ def test_a_child_whose_parent_fails_for_a_moment_can_be_retried(build: Build) ->
     assert not NO_RETRY_TAG.keys() & run.tags.keys()
 
 
+@SERVERS
+@pytest.mark.parametrize("names", [(PLANS, RULES), (RULES,)], ids=["together", "alone"])
+def test_the_children_of_a_list_that_was_refused_are_not_loaded(
+    build: Build, kind: str, names: tuple[str, ...]
+) -> None:
+    """Prevents that rules of living plans are marked because the list of plans came cut short."""
+    project = build(kind)
+    load(project, PLANS, RULES)
+    before = project.rows(RULES, live=False)
+    plans = served(project, PLANS)[:2]
+    body = {"data": {"trackingPlans": plans, "pagination": {"totalEntries": 2}}}
+    project.sandbox.intercept = lambda info: (
+        Reply(body=orjson.dumps(body)) if info.path == "/tracking-plans" else None
+    )
+    result = project.materialize(*names, api=API)
+    assert f"its parent list {PLANS} is not loaded (the list has 2 rows" in failure_of(result)
+    assert materialized(result) == {}
+    assert project.rows(RULES, live=False) == before
+
+
+@SERVERS
+def test_a_list_that_changes_while_it_is_read_marks_nothing(build: Build, kind: str) -> None:
+    """Prevents that a living row which slid to the page before is marked as deleted."""
+    project = build(kind)
+    load(project, "sources")
+    first = served(project, "sources")[0]["id"]
+
+    def remove_after_the_first_page(info: RequestInfo) -> Reply | None:
+        if "pagination.cursor" in info.params:
+            project.sandbox.intercept = None
+            project.sandbox.workspace.remove("sources", first)
+        return None
+
+    project.sandbox.intercept = remove_after_the_first_page
+    result, log = run_logged(project, "sources", api=API)
+    assert failure_of(result) == ""
+    assert "sources: the list changed while it was read" in log
+    assert marked(project, "sources") == []
+    load(project, "sources")
+    assert [row["id"] for row in marked(project, "sources")] == [first]
+    project.assert_equal(["sources"])
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refusal_after_a_page_is_a_failure(build: Build, status: int) -> None:
+    """Prevents that a fault half-way through a list passes for a missing feature, run green."""
+    project = build("duckdb")
+    project.sandbox.intercept = lambda info: (
+        Reply(status) if "pagination.cursor" in info.params else None
+    )
+    result = project.materialize(PLANS, RULES, api=API)
+    assert f"{PLANS} (GET /tracking-plans): HTTP {status}" in failure_of(result)
+    assert materialized(result) == {}
+
+
+def test_a_refused_value_among_others_is_a_failure(build: Build) -> None:
+    """Prevents that the functions of one kind vanish because the token may not see them."""
+    project = build("duckdb")
+    project.sandbox.intercept = lambda info: (
+        Reply(403) if info.params.get("resourceType") == "SOURCE" else None
+    )
+    result = project.materialize("functions", api=API)
+    assert "functions (GET /functions): resourceType SOURCE: HTTP 403" in failure_of(result)
+    project.sandbox.intercept = lambda info: Reply(403) if info.path == "/functions" else None
+    result, log = run_logged(project, "functions", "sources", api=API)
+    assert failure_of(result) == ""
+    assert "functions is not available to this workspace or token" in log
+
+
+@SERVERS
+def test_what_came_of_a_parent_that_went_half_way_does_not_count(build: Build, kind: str) -> None:
+    """Prevents that the first page of a plan's rules stays when the plan goes before the second."""
+    project = build(kind)
+    load(project, PLANS, RULES)
+    rules = Counter(record["trackingPlanId"] for record in served(project, RULES))
+    gone = next(plan for plan, count in rules.items() if count > PAGE)
+
+    def remove_at_the_second_page(info: RequestInfo) -> Reply | None:
+        if is_child(info) and plan_of(info) == gone and "pagination.cursor" in info.params:
+            project.sandbox.intercept = None
+            project.sandbox.workspace.remove(PLANS, gone)
+        return None
+
+    project.sandbox.intercept = remove_at_the_second_page
+    load(project, PLANS, RULES)
+    assert Counter(row["tracking_plan_id"] for row in marked(project, RULES)) == {gone: rules[gone]}
+    project.assert_equal([RULES])
+
+
+@pytest.mark.parametrize("odd", ["..", ".", "", 7, None])
+def test_an_identifier_that_fits_no_path_costs_the_children_only(build: Build, odd: Any) -> None:
+    """Prevents that one odd record ends the reading of its whole group, with a library's words."""
+    project = build("duckdb")
+    record = {**served(project, GROUPS)[0], "id": odd}
+    body = {"data": {"userGroups": [record], "pagination": {}}}
+    project.sandbox.intercept = lambda info: (
+        Reply(body=orjson.dumps(body)) if info.path == "/groups" else None
+    )
+    result = project.materialize(MEMBERS, "labels", api=API)
+    assert failure_of(result).endswith(
+        f"a record of its parent {GROUPS} has no 'id' fit for a path"
+    )
+    assert set(materialized(result)) == {"labels"}
+
+
+@pytest.mark.parametrize("identifier", ["a b", "a%b", "a?b#c", "\N{SNOWMAN}", "{x}"])
+def test_any_other_identifier_goes_into_a_path(build: Build, identifier: str) -> None:
+    """Prevents that an identifier is cut on its way into the request, or leads elsewhere."""
+    project = build("duckdb")
+    workspace = project.sandbox.workspace
+    person = {name: served(project, "users")[0][name] for name in ("id", "name", "email")}
+    workspace.put(GROUPS, {**served(project, GROUPS)[0], "id": identifier})
+    workspace.put(MEMBERS, person, parent=identifier)
+    load(project, MEMBERS)
+    project.assert_equal([MEMBERS])
+
+
+def test_a_second_look_that_fails_is_told_as_such(build: Build) -> None:
+    """Prevents that the failure of the parent's list is blamed on a path of the children."""
+    project = build("duckdb")
+    looks: list[RequestInfo] = []
+
+    def fault(info: RequestInfo) -> Reply | None:
+        if info.path == "/tracking-plans" and "pagination.cursor" not in info.params:
+            looks.append(info)
+            return Reply(403) if len(looks) > 1 else None
+        return Reply(404) if is_child(info) else None
+
+    project.sandbox.intercept = fault
+    result = project.materialize(PLANS, RULES, api=API)
+    assert f"a second look at {PLANS} failed (HTTP 403" in failure_of(result)
+    assert set(materialized(result)) == {PLANS}
+
+
 # Rows of the table that cannot work.
 
 
@@ -346,7 +482,7 @@ RULES_ROW, FUNCTIONS_ROW = BY_NAME[RULES], BY_NAME["functions"]
         ),
         (
             replace(RULES_ROW, slice=Parent(PLANS, "trackingPlanId", field="nosuch")),
-            "a record of its parent tracking_plans has no 'nosuch'",
+            "a record of its parent tracking_plans has no 'nosuch' fit for a path",
         ),
         (
             replace(RULES_ROW, path="/tracking-plans/rules"),

@@ -30,6 +30,9 @@ class Extraction:
         parent: the extraction that finds them.
         start: value of ``startTime``, for a list that follows a cursor.
 
+    Attributes:
+        gone: chains whose parent is gone: whatever came of them does not count.
+
     The threads that fetch and the one that types share it: a lock guards what they change.
     """
 
@@ -46,6 +49,7 @@ class Extraction:
         self.start = start
         self.failure: AnalyticsError | None = None
         self.available = True
+        self.gone: frozenset[str] = frozenset()
         self.warnings: list[str] = []
         self.requests = 0
         self.waited = 0.0
@@ -65,9 +69,16 @@ class Extraction:
         return sum(chain.rows for chain in self.chains.values())
 
     @property
+    def moved(self) -> bool:
+        """Whether the list, or the one it hangs on, changed while it was read."""
+        return any(chain.moved for chain in self.chains.values()) or (
+            self.parent is not None and self.parent.moved
+        )
+
+    @property
     def under_way(self) -> int:
-        """Chains that have neither come to their end nor been found missing."""
-        return sum(not (chain.done or chain.missing) for chain in self.chains.values())
+        """Chains that have neither come to their end nor been refused."""
+        return sum(not (chain.done or chain.refusal) for chain in self.chains.values())
 
     def fail(self, error: AnalyticsError, chain: str = "") -> None:
         """Note why the reading ended; the first reason stays."""
@@ -99,12 +110,15 @@ class Extraction:
     def end_request(self, chain: str, error: AnalyticsError) -> None:
         """Note that a request failed, and with it the reading.
 
-        The path of a parent that is gone by now is no failure yet: see :meth:`missing`.
+        The path of a parent that is gone by now is no failure yet: see :meth:`missing`. Nor is a
+        refused value before the others have answered, for all of them tell of a missing feature.
         """
         status = getattr(error, "status", None)
-        if self.endpoint.parent and status == NOT_FOUND and isinstance(error, ResourceError):
+        waits = {NOT_FOUND} if self.endpoint.parent else UNAVAILABLE
+        sliced = isinstance(self.endpoint.slice, (Parent, Values))
+        if sliced and status in waits and isinstance(error, ResourceError):
             with self._lock:
-                self.chains[chain].missing = error
+                self.chains[chain].refusal = error
         else:
             self.fail(error, chain)
 
@@ -132,8 +146,8 @@ class Extraction:
 
     @property
     def missing(self) -> Mapping[str, ResourceError]:
-        """The chains whose path was not found, and the answer; their parents may be gone."""
-        return {name: walk.missing for name, walk in self.chains.items() if walk.missing}
+        """The chains that were refused, and the answer; a parent not found may be gone."""
+        return {name: walk.refusal for name, walk in self.chains.items() if walk.refusal}
 
     def close_missing(self, standing: Iterable[str]) -> None:
         """Take chains whose path was not found for empty, unless their parent still stands.
@@ -142,7 +156,8 @@ class Extraction:
             standing: identifiers that a second look at the list of parents brought.
         """
         still = self.missing.keys() & set(standing)
-        for name in self.missing.keys() - still:
+        self.gone = frozenset(self.missing.keys() - still)
+        for name in self.gone:
             self.chains[name].done = True
         for name in sorted(still):
             self.fail(self.missing[name], name)
@@ -151,10 +166,17 @@ class Extraction:
         """Once nothing more is under way: a reading that did not reach its end has failed."""
         if self.failure is None and self.parent and self.parent.failure:
             self.fail(_because_of_parent(self.parent))
+        for name, refusal in self.missing.items():
+            if not self.chains[name].done:
+                self.fail(refusal, name)
         if self.failure is None and not all(chain.done for chain in self.chains.values()):
             self.fail(ResourceError("the list was not read to its end", transient=True))
         if self.failure is None:
             self.warnings += shortages(self.chains)
+            if self.moved and self.endpoint.full_list:
+                self.warnings.append(
+                    "the list changed while it was read, so nothing is marked as deleted this time"
+                )
 
 
 def _because_of_parent(parent: Extraction) -> ResourceError:

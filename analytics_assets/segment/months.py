@@ -18,6 +18,7 @@ GRACE: Final = timedelta(days=7)
 DEFAULT_MONTHS: Final = 12
 EARLIEST: Final = date(2011, 1, 1)
 """Segment was founded in 2011; an earlier month is a slip of the pen, and thousands of requests."""
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 
 
@@ -173,7 +174,7 @@ def parse_day(text: str, setting: str, today: date) -> date:
         SettingError: anything else, or a day that has not begun; names ``setting``.
     """
     try:
-        day = date.fromisoformat(text.strip())
+        day = date.fromisoformat(text.strip() if _DAY.fullmatch(text.strip()) else "")
     except ValueError:
         raise SettingError(
             f"{setting} is {text!r}, which is not a day; write it as YYYY-MM-DD."

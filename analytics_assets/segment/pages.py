@@ -32,7 +32,8 @@ class Chain:
         empty_pages: empty pages in a row.
         total: ``totalEntries`` of the newest page that had it.
         done: whether the walk has come to its end.
-        missing: the error of a path that is not there (HTTP 404), ``None`` if it is.
+        moved: whether the list changed while it was walked: its total did.
+        refusal: the error of one slice that is not there or not to be seen, while others may be.
         cursors: cursors followed.
         page_marks: how often each page's keys have come.
     """
@@ -42,7 +43,8 @@ class Chain:
     empty_pages: int = 0
     total: int | None = None
     done: bool = False
-    missing: ResourceError | None = None
+    moved: bool = False
+    refusal: ResourceError | None = None
     cursors: set[str] = field(default_factory=set)
     page_marks: Counter[int] = field(default_factory=Counter)
 
@@ -58,13 +60,16 @@ def unpack(endpoint: Endpoint, body: Any) -> tuple[list[Any], Mapping[str, Any] 
     if not isinstance(data, dict):
         raise ResourceError(f"the answer has no {wrapper!r} object", status=200)
     if name not in data:
+        what = "object" if endpoint.single else "list"
         raise ResourceError(
-            f"the answer has no list {endpoint.data_selector!r}; the API has changed, or the path"
+            f"the answer has no {what} {endpoint.data_selector!r}; the API has changed, or the path"
             " is wrong",
             status=200,
         )
     records = data[name]
     if endpoint.single:
+        if not isinstance(records, dict):
+            raise ResourceError(f"{endpoint.data_selector!r} is not an object", status=200)
         records = [records]
     if not isinstance(records, list):
         raise ResourceError(f"{endpoint.data_selector!r} is not a list", status=200)
@@ -114,6 +119,7 @@ def next_cursor(
         return None
     total = pagination.get("totalEntries")
     if isinstance(total, int) and not isinstance(total, bool):
+        chain.moved = chain.moved or chain.total not in (None, total)
         chain.total = total
     cursor = pagination.get("next")
     if cursor is None or cursor == "":

@@ -102,10 +102,12 @@ def _look_for_missing_parents(session: ReadingSession, readings: Sequence[Readin
         extraction = reading.extraction
         if not extraction.missing or extraction.failure or extraction.parent is None:
             continue
+        parent = extraction.parent.endpoint
         try:
-            standing = _identifiers(session, extraction.parent.endpoint, extraction)
+            standing = _identifiers(session, parent, extraction)
         except AnalyticsError as error:
-            extraction.fail(error)
+            why = f"a path was not found, and a second look at {parent.name} failed ({error})"
+            extraction.fail(ResourceError(why, transient=error.transient))
             continue
         extraction.close_missing(standing)
 
@@ -122,6 +124,7 @@ def raise_if_refused(session: ReadingSession, readings: Sequence[Reading]) -> No
     Raises:
         TokenRejected: the API refused everything that was asked for.
     """
+    readings = [reading for reading in readings if reading.extraction.requests]
     statuses = [int(getattr(reading.failure, "status", None) or 0) for reading in readings]
     if not readings or not all(status in REFUSALS for status in statuses):
         return

@@ -46,7 +46,7 @@ class Reading:
         """Once nothing more is under way: judge whether the list is whole, then settle its rows."""
         self.extraction.finish()
         if self.failure is None and self.staging:
-            self.staging.settle()
+            self.staging.settle(without=self.extraction.gone)
         self.extraction.available = not _not_available(self)
 
 
@@ -58,9 +58,9 @@ def _not_available(reading: Reading) -> bool:
     if extraction.parent and not extraction.parent.available:
         return True
     refused = getattr(extraction.failure, "status", None) in UNAVAILABLE
-    if reading.endpoint.parent:  # one refused path among others that were answered is a fault
-        return refused and not reading.loaded_before and not extraction.pages
-    return refused
+    if extraction.pages:  # a refusal after a page, or of one slice among others, is a fault
+        return False
+    return refused and not (reading.endpoint.parent and reading.loaded_before)
 
 
 def fault_of(endpoint: Endpoint, endpoints: Mapping[str, Endpoint]) -> ResourceError | None:

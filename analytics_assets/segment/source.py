@@ -126,7 +126,8 @@ def _slices(reading: Reading, raw: Raw, settings: ApiSettings) -> DltResource:
     extraction, way = reading.extraction, reading.endpoint.slice
     name = reading.endpoint.name + SLICES
     if isinstance(way, Parent):
-        at_once = max(1, settings.parallel_requests // 4)
+        limited = reading.endpoint.rate_limit is not None
+        at_once = max(1, settings.parallel_requests // (4 if limited else 1))
         slices = _parent_slices(extraction, way, at_once)
         parent = raw[way.resource + RAW]
         return dlt.transformer(slices, data_from=parent, name=name)
@@ -140,15 +141,15 @@ def _parent_slices(
 ) -> Callable[[Any], Iterator[Any]]:
     """Return what makes slices of pages of parents.
 
-    Only so many chains are under way at once, as a list with a limit of its own must not take up
-    all the workers: "nothing yet" is ``None`` to dlt.
+    Only so many chains are under way at once, as those that wait for a limit of their own must not
+    take up all the workers: "nothing yet" is ``None`` to dlt.
     """
 
     def slices(page: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
         for record in page:
             identifier = record.get(way.field)
-            if not isinstance(identifier, str) or not identifier:
-                text = f"a record of its parent {way.resource} has no {way.field!r}"
+            if not isinstance(identifier, str) or not identifier.strip("."):
+                text = f"a record of its parent {way.resource} has no {way.field!r} fit for a path"
                 extraction.fail(ResourceError(text, status=200))
             while extraction.under_way >= at_once and not extraction.failure:
                 yield None

@@ -57,14 +57,19 @@ class Staging:
             with pa.ipc.new_stream(file, table.schema) as writer:
                 writer.write_table(table)
 
-    def settle(self) -> None:
+    def settle(self, without: frozenset[str] = frozenset()) -> None:
         """Once all pages are here: note the rows that came last of their key.
 
         A list may move while it is read, and a row then come twice.
+
+        Args:
+            without: chains to leave out.
         """
-        order = sorted(range(len(self._pages)), key=lambda number: self._pages[number][0])
+        kept = [number for number, (chain, _) in enumerate(self._pages) if chain not in without]
+        order = sorted(kept, key=lambda number: self._pages[number][0])
         self._pages = [self._pages[number] for number in order]
         keys = [self._keys[number] for number in order]
+        self.rows = sum(table.num_rows for table in keys)
         self._keys.clear()
         last: list[pa.Array] = []
         first = 0
@@ -164,8 +169,8 @@ class Staging:
 
 def _uniform(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     """Give all tables the columns and types that were settled in the course of the reading."""
-    if not tables:
-        return schema.empty_table()
+    if not tables:  # with a batch, if an empty one: some drivers want to see the columns
+        return pa.table([pa.array([], field.type) for field in schema], schema=schema)
     return pa.concat_tables(_with_schema(table, schema) for table in tables)
 
 

@@ -52,7 +52,14 @@ def load_group(
         options: what may differ from run to run.
         log: told about what does not go as usual.
     """
-    outcomes = [_judge(plan, reading, options) for reading in plan.readings if reading.staging]
+    judged = {r.endpoint.name: _judge(plan, r, options) for r in plan.readings}  # parents first
+    for outcome in judged.values():
+        parent = outcome.endpoint.parent and judged.get(outcome.endpoint.parent.resource)
+        if parent and parent.failure and not (outcome.reading and outcome.reading.failure):
+            outcome.failure = ResourceError(
+                f"its parent list {parent.endpoint.name} is not loaded ({parent.failure})"
+            )
+    outcomes = [judged[r.endpoint.name] for r in plan.readings if r.staging]
     pa.default_memory_pool().release_unused()  # what the pages took
     good = [outcome for outcome in outcomes if outcome.failure is None]
     if not good:
@@ -80,7 +87,8 @@ def _judge(plan: GroupPlan, reading: Reading, options: LoadOptions) -> Outcome:
         return outcome
     held = plan.before.get(reading.endpoint.name)
     live = held.rows - held.deleted if held else 0
-    now = outcome.staging.rows  # a row for each key
+    # a row for each key; of a parent that is not loaded the keys are not known
+    now = reading.staging.rows if reading.staging else reading.extraction.rows
     if live and not options.expect_fewer_rows and (now == 0 or now * 2 < live):
         outcome.failure = ResourceError(
             f"the list has {now} rows where {live} were before, so nothing was loaded or marked"
@@ -229,8 +237,9 @@ def _mark_and_count(
     pipeline: Pipeline, warehouse: WarehouseSettings, outcomes: Sequence[Outcome], load_id: str
 ) -> tuple[Mapping[str, int], Mapping[str, TableCounts]]:
     names = [outcome.endpoint.name for outcome in outcomes]
+    still = [o.endpoint.name for o in outcomes if o.reading and not o.reading.extraction.moved]
     with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
-        marked = mark_deleted(sql, names, load_id) if warehouse.marks_deletions else {}
+        marked = mark_deleted(sql, still, load_id) if warehouse.marks_deletions else {}
         return marked, count_rows(sql, names)
 
 

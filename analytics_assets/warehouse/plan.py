@@ -93,9 +93,10 @@ def plan_group(
         AnalyticsError: the destination cannot be reached.
     """
     endpoints = [BY_NAME[name] for name in request.names if BY_NAME[name].group == group]
-    before = _restore(pipeline, endpoints, request.warehouse, log)
+    wanted = _with_parents(endpoints)
+    before = _restore(pipeline, wanted, request.warehouse, log)
     readings: dict[str, Reading] = {}
-    for endpoint in _with_parents(endpoints):
+    for endpoint in wanted:
         parent = readings.get(endpoint.parent.resource) if endpoint.parent else None
         file = folder / f"{endpoint.name}.arrows" if endpoint in endpoints else None
         readings[endpoint.name] = _reading(endpoint, parent, pipeline, file, request.api, period)
