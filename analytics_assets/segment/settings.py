@@ -11,10 +11,7 @@ from typing import Protocol
 
 
 class Log(Protocol):
-    """The three calls of a logger that the loader uses; Dagster's ``context.log`` has them."""
-
-    def debug(self, msg: str, /) -> None:
-        """Log what only a person who looks for a fault wants to know."""
+    """The two calls of a logger that the loader uses; Dagster's ``context.log`` has them."""
 
     def info(self, msg: str, /) -> None:
         """Log what is going on."""

@@ -109,7 +109,9 @@ def _params(extraction: Extraction, settings: ApiSettings) -> dict[str, Any]:
     endpoint = extraction.endpoint
     params: dict[str, Any] = {}
     if endpoint.paginated:
-        params["pagination.count"] = min(settings.page_size, endpoint.page_limit or 10**9)
+        params["pagination.count"] = min(
+            settings.page_size, endpoint.page_limit or settings.page_size
+        )
     if endpoint.slice and not endpoint.parent:
         params[endpoint.slice.param] = _of_slice(endpoint, endpoint.slice)
     if extraction.start:
