@@ -178,12 +178,36 @@ def test_an_api_that_repeats_the_token_does_not_make_it_known(loaded: Project) -
 
 def test_masking_can_be_turned_off(start: Callable[..., Project]) -> None:
     """Prevents that the setting has no effect, or that values are altered without it."""
-    project = start()
-    assert project.materialize("sources", api={"redact_secrets": False}).success
+    project = start(ANALYTICS_REDACT_SECRETS="false")
+    assert project.materialize("sources").success
     stored = {row["id"]: row for row in project.rows("sources")}
     for record in project.sandbox.served("sources"):
         assert stored[record["id"]]["write_keys"] == record["writeKeys"]
         assert stored[record["id"]]["settings"] == record.get("settings")
+
+
+def test_whoever_starts_a_run_cannot_turn_masking_off(start: Callable[..., Project]) -> None:
+    """Prevents that the launchpad is enough to have all write keys stored in the clear."""
+    project = start()
+    launched = project.run(
+        "sources",
+        "--config-json",
+        '{"resources": {"api": {"config": {"redact_secrets": false}}}}',
+    )
+    keys = [key for record in project.sandbox.served("sources") for key in record["writeKeys"]]
+    assert keys
+    assert launched.returncode != 0 or files_with(keys, [project.folder]) == []
+    assert project.run("sources").returncode == 0
+    assert files_with(keys, [project.folder]) == []
+
+
+def test_a_word_that_is_neither_true_nor_false_does_not_turn_masking_off(
+    start: Callable[..., Project],
+) -> None:
+    """Prevents that secrets are stored, or kept back, by a misspelt setting."""
+    project = start(ANALYTICS_REDACT_SECRETS="of")
+    message = failure_of(project.materialize("labels"))
+    assert "ANALYTICS_REDACT_SECRETS is 'of'" in message
 
 
 QUERY = "select id from dblink('host=h user=u password=hunter2-hunter2', 'select 1') as t(id int)"

@@ -117,6 +117,8 @@ def run_metadata(outcome: Outcome, warehouse: Warehouse) -> dict[str, Any]:
         if endpoint.full_list:
             metadata["deleted_rows"] = outcome.counts.deleted
             metadata["newly_deleted_rows"] = outcome.newly_deleted
+    if outcome.forgotten:
+        metadata["forgotten_rows"] = outcome.forgotten
     if (rows := preview(endpoint, staging.preview)) is not None:
         metadata["preview"] = rows
     if outcome.warnings:

@@ -28,6 +28,7 @@ MAX_PAGE_SIZE: Final = 1000
 
 
 SHORTEST_FINGERPRINT_KEY: Final = 16
+MAX_FORGET_DAYS: Final = 36_500
 
 
 class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
@@ -72,9 +73,6 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
         description="Longest wait of a request for rate limits, in seconds; beyond it, fail.",
     )
     parallel_requests: int = Field(default=16, description="Requests under way at the same time.")
-    redact_secrets: bool = Field(
-        default=True, description="Store a fingerprint in place of each secret value."
-    )
     audit_overlap_minutes: float = Field(
         default=15.0, description="Minutes of audit events that each run reads again."
     )
@@ -101,7 +99,7 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
             backoff_factor=self.backoff_factor,
             max_wait=self.max_wait,
             parallel_requests=self.parallel_requests,
-            redact=self.redact_secrets,
+            redact=_redacts(),
             overlap_minutes=self.audit_overlap_minutes,
             fingerprint_key=_fingerprint_key(),
         )
@@ -138,6 +136,35 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise SettingError(f"{name} is {value}; set it to a value from {low} to {high}.")
+
+
+def _redacts() -> bool:
+    """Tell whether secrets are replaced; never a field, as whoever may start a run could unset it.
+
+    Raises:
+        SettingError: ANALYTICS_REDACT_SECRETS is neither true nor false.
+    """
+    text = os.environ.get("ANALYTICS_REDACT_SECRETS", "").strip().lower() or "true"
+    if text not in ("true", "false"):
+        raise SettingError(f"ANALYTICS_REDACT_SECRETS is {text!r}; set it to true or false.")
+    return text == "true"
+
+
+def _forget_days() -> int | None:
+    """Return after how many days personal data is blanked, ``None`` for never.
+
+    Raises:
+        SettingError: ANALYTICS_FORGET_DAYS is no whole number of days.
+    """
+    text = os.environ.get("ANALYTICS_FORGET_DAYS", "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= MAX_FORGET_DAYS):
+        raise SettingError(
+            f"ANALYTICS_FORGET_DAYS is {text!r}; set it to a whole number of days from 1 to"
+            f" {MAX_FORGET_DAYS}, or leave it out to keep personal data."
+        )
+    return int(text)
 
 
 def _fingerprint_key() -> str:
@@ -195,6 +222,7 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
             table_format=self.table_format or os.environ.get("ANALYTICS_TABLE_FORMAT") or None,
             lock_timeout=self.lock_timeout,
             reader_timeout=self.reader_timeout,
+            forget_days=_forget_days(),
         )
         check_settings(settings)
         return settings

@@ -557,7 +557,12 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Column("actorEmail", "text", "E-mail of that user; null for a token.", personal=True),
             Column("resourceId", "text", "Identifier of the resource it was done to."),
             Column("resourceType", "text", "Kind of that resource; new kinds can appear."),
-            Column("resourceName", "text", "Name of that resource."),
+            Column(
+                "resourceName",
+                "text",
+                "Name of that resource; of an invitation the person's e-mail address.",
+                personal=True,
+            ),
         ),
         docs=f"{_DOCS}/Audit-Trail",
         feature="Audit Trail",

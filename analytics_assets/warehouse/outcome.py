@@ -49,6 +49,7 @@ class Outcome:
         available: false if the workspace or token lacks the feature.
         counts: rows in the table after the load, ``None`` if it is not loaded.
         newly_deleted: rows that this run marked as deleted.
+        forgotten: rows whose personal data this run blanked or removed.
         load_id: dlt's load id, ``None`` if it is not loaded.
         columns: the columns the table has now, in order.
     """
@@ -59,6 +60,7 @@ class Outcome:
     available: bool = True
     counts: TableCounts | None = None
     newly_deleted: int = 0
+    forgotten: int = 0
     load_id: str | None = None
     columns: Sequence[Column] = field(default_factory=tuple)
 

@@ -27,6 +27,7 @@ from analytics_assets.warehouse.counts import count_rows
 from analytics_assets.warehouse.deletions import mark_deleted
 from analytics_assets.warehouse.destination import new_pipeline
 from analytics_assets.warehouse.dlt_config import only_errors_logged
+from analytics_assets.warehouse.forgetting import forget
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import Outcome, TableCounts
 from analytics_assets.warehouse.plan import GroupPlan
@@ -127,12 +128,13 @@ def _load_package(
         info.raise_on_failed_jobs()
         load_id = info.loads_ids[0]
         with span("mark"):
-            marked, counts = _mark_and_count(pipeline, warehouse, outcomes, load_id)
+            marked, forgotten, counts = _mark_and_count(pipeline, warehouse, outcomes, load_id)
     for outcome in outcomes:
         name = outcome.endpoint.name
         outcome.load_id = load_id
         outcome.counts = counts.get(name)
         outcome.newly_deleted = marked.get(name, 0)
+        outcome.forgotten = forgotten.get(name, 0)
         outcome.columns = _columns(pipeline, outcome)
 
 
@@ -235,12 +237,13 @@ def _file_format(formats: Collection[str], warehouse: WarehouseSettings, *, empt
 
 def _mark_and_count(
     pipeline: Pipeline, warehouse: WarehouseSettings, outcomes: Sequence[Outcome], load_id: str
-) -> tuple[Mapping[str, int], Mapping[str, TableCounts]]:
+) -> tuple[Mapping[str, int], Mapping[str, int], Mapping[str, TableCounts]]:
     names = [outcome.endpoint.name for outcome in outcomes]
     still = [o.endpoint.name for o in outcomes if o.reading and not o.reading.extraction.moved]
     with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
         marked = mark_deleted(sql, still, load_id) if warehouse.marks_deletions else {}
-        return marked, count_rows(sql, names)
+        forgotten = forget(sql, pipeline, names, warehouse) if warehouse.forget_days else {}
+        return marked, forgotten, count_rows(sql, names)
 
 
 def _columns(pipeline: Pipeline, outcome: Outcome) -> Sequence[Column]:

@@ -37,6 +37,7 @@ def check_settings(settings: WarehouseSettings) -> None:
     """
     _check_dataset(settings)
     _check_table_format(settings)
+    _check_forgetting(settings)
     if settings.is_duckdb:
         _check_duckdb_path(settings)
     else:
@@ -85,6 +86,15 @@ def _check_table_format(settings: WarehouseSettings) -> None:
         raise SettingError(
             f"ANALYTICS_TABLE_FORMAT is {settings.table_format!r}; leave it out, or set it to delta"
             " together with ANALYTICS_DESTINATION=filesystem."
+        )
+
+
+def _check_forgetting(settings: WarehouseSettings) -> None:
+    if settings.forget_days and not settings.marks_deletions:
+        raise SettingError(
+            f"ANALYTICS_FORGET_DAYS is {settings.forget_days}, but rows on the destination"
+            f" {settings.destination!r} cannot be changed; leave it out and delete there by hand,"
+            " or use a database."
         )
 
 

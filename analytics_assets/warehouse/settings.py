@@ -17,6 +17,7 @@ class WarehouseSettings:
         table_format: ``delta`` for Delta tables on the filesystem destination, else ``None``.
         lock_timeout: seconds to wait for another run.
         reader_timeout: seconds to wait for a reader that holds the DuckDB file open.
+        forget_days: days after which personal data of what is gone is blanked; ``None``: never.
     """
 
     destination: str = "duckdb"
@@ -25,6 +26,7 @@ class WarehouseSettings:
     table_format: str | None = None
     lock_timeout: float = 3600.0
     reader_timeout: float = 120.0
+    forget_days: int | None = None
 
     def without_waiting(self) -> WarehouseSettings:
         """Return the settings of somebody who gives up at once where another run is loading."""
