@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from analytics_assets.component import SegmentWorkspaceComponent
     from analytics_assets.definitions import defs
+    from analytics_assets.orchestration.factory import build_segment_definitions
+    from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
+    from analytics_assets.orchestration.translator import SegmentTranslator
 
-__all__ = ["defs"]
+__all__ = [
+    "AnalyticsApi",
+    "SegmentTranslator",
+    "SegmentWorkspaceComponent",
+    "Warehouse",
+    "build_segment_definitions",
+    "defs",
+]
+
+_HOMES = {
+    "AnalyticsApi": "orchestration.resources",
+    "SegmentTranslator": "orchestration.translator",
+    "SegmentWorkspaceComponent": "component",
+    "Warehouse": "orchestration.resources",
+    "build_segment_definitions": "orchestration.factory",
+    "defs": "definitions",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load the definitions when they are asked for, so that the dlt half stays free of Dagster."""
-    if name == "defs":
-        from analytics_assets.definitions import defs
-
-        return defs
+    """Load what is asked for, so that one part does not cost the import of the others."""
+    if home := _HOMES.get(name):
+        return getattr(importlib.import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

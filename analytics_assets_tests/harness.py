@@ -20,11 +20,14 @@ from typing import Any
 
 import duckdb
 from dagster import (
+    AssetsDefinition,
     AssetSelection,
+    AssetSpec,
     DagsterInstance,
     Definitions,
     ExecuteInProcessResult,
     RunConfig,
+    SensorDefinition,
     define_asset_job,
 )
 
@@ -215,6 +218,27 @@ def wait_for(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.05)
+
+
+def own_definitions(**arguments: Any) -> Definitions:
+    """Return the definitions of a workspace, anew from the environment as it is now."""
+    from analytics_assets.orchestration.factory import build_segment_definitions
+
+    return build_segment_definitions(**arguments)
+
+
+def own_specs(**arguments: Any) -> Sequence[AssetSpec]:
+    """Return what is known of the assets of a workspace before anything has run."""
+    (assets,) = own_definitions(**arguments).assets or ()
+    assert isinstance(assets, AssetsDefinition)
+    return list(assets.specs)
+
+
+def own_sensor() -> SensorDefinition:
+    """Return the sensor on the audit trail."""
+    (sensor,) = own_definitions().sensors or ()
+    assert isinstance(sensor, SensorDefinition)
+    return sensor
 
 
 class environment:  # noqa: N801 - reads as a verb at the place of use

@@ -31,11 +31,9 @@ from dagster import (
 from analytics_assets.definitions import defs
 from analytics_assets.orchestration import retries
 from analytics_assets.orchestration.freshness import freshness_policy, longest_gap, ticks
-from analytics_assets.orchestration.jobs import build_jobs
 from analytics_assets.orchestration.resources import AnalyticsApi
 from analytics_assets.orchestration.retries import RETRY_TAGS, backoff_seconds
-from analytics_assets.orchestration.schedules import DEFAULT_CRON, build_schedules
-from analytics_assets.orchestration.sensors import build_sensors
+from analytics_assets.orchestration.schedules import DEFAULT_CRON
 from analytics_assets.sandbox import Options, Reply, RequestInfo
 from analytics_assets.segment import audit_trail as audit
 from analytics_assets.segment.audit_trail import Cursor, assets_of
@@ -43,7 +41,13 @@ from analytics_assets.segment.endpoints import ENDPOINTS, GROUPS, in_group
 from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.model import Group
 from analytics_assets_tests.conftest import SMALL
-from analytics_assets_tests.harness import Project, environment, materialized
+from analytics_assets_tests.harness import (
+    Project,
+    environment,
+    materialized,
+    own_definitions,
+    own_sensor,
+)
 
 HERE = Path(__file__).parent
 CONTRACT = json.loads((HERE / "data" / "wire_contract.json").read_text(encoding="utf-8"))
@@ -125,7 +129,7 @@ class Follower:
                 definitions=defs,
                 resources={"api": AnalyticsApi(**self._api)},
             )
-            (sensor,) = build_sensors()
+            sensor = own_sensor()
             result = sensor.evaluate_tick(context)
         self.cursor = result.cursor
         return result
@@ -210,7 +214,7 @@ def test_a_scheduled_run_loads_its_group_and_no_other(project: Project) -> None:
 def schedules(env: Mapping[str, str]) -> dict[str, Any]:
     """Build the schedules with these variables set."""
     with environment(env):
-        return {schedule.name: schedule for schedule in build_schedules(build_jobs())}
+        return {schedule.name: schedule for schedule in own_definitions().schedules or ()}
 
 
 @pytest.mark.unit
@@ -237,18 +241,18 @@ def test_a_bad_sensor_interval_is_named(seconds: str) -> None:
         environment({"ANALYTICS_SENSOR_SECONDS": seconds}),
         pytest.raises(SettingError, match=r"^ANALYTICS_SENSOR_SECONDS is"),
     ):
-        build_sensors()
+        own_sensor()
 
 
 @pytest.mark.unit
 def test_the_sensor_is_off_and_looks_once_a_minute_unless_told_otherwise() -> None:
     """A sensor that starts by itself spends somebody's rate limit unasked."""
     with environment({}):
-        (sensor,) = build_sensors()
+        sensor = own_sensor()
     assert sensor.default_status == DefaultSensorStatus.STOPPED
     assert sensor.minimum_interval_seconds == 60
     with environment({"ANALYTICS_SENSOR_SECONDS": "5"}):
-        assert build_sensors()[0].minimum_interval_seconds == 5
+        assert own_sensor().minimum_interval_seconds == 5
 
 
 # Freshness.
@@ -688,7 +692,7 @@ def test_a_cursor_survives_writing() -> None:
 @pytest.mark.unit
 def test_the_sensor_can_start_its_run() -> None:
     """A selection outside of what the sensor targets is refused by the daemon, tick after tick."""
-    (sensor,) = build_sensors()
+    sensor = own_sensor()
     target = sensor.asset_selection
     assert target is not None
     keys = target.resolve(defs.resolve_asset_graph())

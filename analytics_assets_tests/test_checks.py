@@ -14,6 +14,7 @@ import pytest
 from dagster import (
     AssetCheckEvaluation,
     AssetCheckSeverity,
+    AssetCheckSpec,
     AssetKey,
     AssetSelection,
     DagsterInstance,
@@ -36,7 +37,7 @@ from analytics_assets_tests.harness import (
 )
 
 Evaluations = Mapping[tuple[str, str], AssetCheckEvaluation]
-ALL_CHECKS = {(e.name, spec.name) for e in ENDPOINTS for spec in check_specs(e)}
+ALL_CHECKS = {(e.name, spec.name) for e in ENDPOINTS for spec in check_specs(e, AssetKey(e.name))}
 
 
 @pytest.fixture(scope="module")
@@ -372,13 +373,18 @@ def test_a_run_of_some_assets_checks_these_alone(copy: Project, instance: Dagste
     assert {asset for asset, _ in found} == {"roles"}
 
 
+def specs_of(name: str) -> list[AssetCheckSpec]:
+    """Return the checks of an asset."""
+    return check_specs(BY_NAME[name], AssetKey(name))
+
+
 @pytest.mark.unit
 def test_specs_follow_the_endpoints() -> None:
     """Prevents a new endpoint without checks."""
     assert {name for name, _ in ALL_CHECKS} == ALL_TABLES
-    usage = {spec.name for spec in check_specs(BY_NAME["usage_mtu_sources_daily"])}
+    usage = {spec.name for spec in specs_of("usage_mtu_sources_daily")}
     assert usage >= {"no_missing_day", "never_falls_within_month", "references_hold"}
-    assert {spec.name for spec in check_specs(BY_NAME["labels"])} == {
+    assert {spec.name for spec in specs_of("labels")} == {
         "key_unique_and_not_null",
         "row_count_not_halved",
         "columns_as_declared",

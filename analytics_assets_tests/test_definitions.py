@@ -14,7 +14,7 @@ import analytics_assets
 from analytics_assets.definitions import defs
 from analytics_assets.segment.endpoints import ENDPOINTS
 from analytics_assets.segment.model import Endpoint
-from analytics_assets_tests.harness import ALL_TABLES
+from analytics_assets_tests.harness import ALL_TABLES, own_specs
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORT_FACTOR = 1.3
@@ -168,13 +168,9 @@ def test_the_table_name_follows_the_dataset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Prevents a table name in the UI that is not where the rows are."""
-    from analytics_assets.orchestration.assets import build_assets
-    from analytics_assets.orchestration.resources import Warehouse
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ANALYTICS_DATASET", "segment_copy")
-    specs = build_assets(Warehouse()).specs
-    assert {spec.metadata["dagster/table_name"] for spec in specs} == {
+    assert {spec.metadata["dagster/table_name"] for spec in own_specs()} == {
         f"segment_copy.{name}" for name in ALL_TABLES
     }
 

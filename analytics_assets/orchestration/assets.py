@@ -12,24 +12,19 @@ from typing import Any, Final
 from dagster import (
     AssetCheckResult,
     AssetExecutionContext,
-    AssetKey,
     AssetsDefinition,
-    AssetSpec,
     Config,
     MaterializeResult,
     multi_asset,
 )
 from dagster_dlt import DagsterDltTranslator
-from dagster_dlt.translator import DltResourceTranslatorData
-from dlt import resource as dlt_resource
 from pydantic import Field
 
 from analytics_assets.orchestration.check_results import check_specs
+from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.materialize import materialize
-from analytics_assets.orchestration.metadata import definition_metadata, kinds, owners, tags
-from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
 from analytics_assets.orchestration.retries import with_run_retries
-from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.orchestration.translator import asset_specs
 from analytics_assets.segment.settings import LoadOptions
 
 OP_NAME: Final = "segment"
@@ -68,58 +63,28 @@ class LoadConfig(Config):
         )
 
 
-class Translator(DagsterDltTranslator):
-    """Asset key, group and everything shown come from the row of ``endpoints.py``."""
+def build_assets(
+    deployment: Deployment, translator: DagsterDltTranslator
+) -> tuple[AssetsDefinition, AssetIndex]:
+    """Return the assets of a workspace, which one op loads, and which row each was built from.
 
-    def __init__(self, warehouse: Warehouse) -> None:
-        self._warehouse = warehouse
-
-    def get_asset_spec(self, data: DltResourceTranslatorData) -> AssetSpec:
-        """Describe the asset of one dlt resource."""
-        endpoint = BY_NAME[data.resource.name]
-        return AssetSpec(
-            key=AssetKey(endpoint.name),
-            group_name=endpoint.group,
-            deps=[AssetKey(endpoint.parent.resource)] if endpoint.parent else [],
-            description=endpoint.description,
-            metadata=definition_metadata(endpoint, self._warehouse),
-            tags=tags(endpoint),
-            owners=owners(),
-            kinds=kinds(self._warehouse),
-        )
-
-
-def asset_specs(warehouse: Warehouse) -> list[AssetSpec]:
-    """Return the specs of all assets, from dlt resources that stand for those of the run.
-
-    The ``rest_api`` resources themselves are built by the run, which has the token; to build them
-    here as well would cost each start of Dagster half a second.
+    Raises:
+        SettingError: the translator gives two assets the same key.
     """
-    translator = Translator(warehouse)
-    resources = [dlt_resource([], name=endpoint.name) for endpoint in ENDPOINTS]
-    return [
-        translator.get_asset_spec(DltResourceTranslatorData(resource=resource, pipeline=None))
-        for resource in resources
-    ]
-
-
-def build_assets(warehouse: Warehouse) -> AssetsDefinition:
-    """Return the assets of the workspace, which one op loads."""
+    specs, index = asset_specs(deployment, translator)
 
     @multi_asset(
-        name=OP_NAME,
-        specs=asset_specs(warehouse),
-        check_specs=[spec for endpoint in ENDPOINTS for spec in check_specs(endpoint)],
+        name=deployment.named(OP_NAME),
+        specs=specs,
+        check_specs=[s for e in deployment.endpoints for s in check_specs(e, index.keys[e.name])],
         can_subset=True,
-        pool=POOL,
+        pool=deployment.named(POOL),
+        required_resource_keys={deployment.named("api"), deployment.named("warehouse")},
     )
     def load_workspace(
-        context: AssetExecutionContext,
-        config: LoadConfig,
-        api: AnalyticsApi,
-        warehouse: Warehouse,
+        context: AssetExecutionContext, config: LoadConfig
     ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
-        results = materialize(context, config.options(), api, warehouse)
+        results = materialize(context, config.options(), deployment, index)
         yield from with_run_retries(context, results)
 
-    return load_workspace
+    return load_workspace, index

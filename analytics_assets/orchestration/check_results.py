@@ -16,6 +16,7 @@ from dagster import (
 )
 
 from analytics_assets.orchestration.charts import usage_chart
+from analytics_assets.orchestration.deployment import AssetIndex
 from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.segment.settings import Log
@@ -28,21 +29,19 @@ SHOWN: Final = 10
 """Offenders listed in the metadata of a check."""
 
 
-def check_specs(endpoint: Endpoint) -> list[AssetCheckSpec]:
+def check_specs(endpoint: Endpoint, key: AssetKey) -> list[AssetCheckSpec]:
     """Return the checks of an asset."""
     return [
-        AssetCheckSpec(
-            check.name, asset=AssetKey(endpoint.name), description=check.description(endpoint)
-        )
+        AssetCheckSpec(check.name, asset=key, description=check.description(endpoint))
         for check in checks_of(endpoint)
     ]
 
 
-def check_results(findings: Iterable[Finding]) -> list[AssetCheckResult]:
+def check_results(findings: Iterable[Finding], index: AssetIndex) -> list[AssetCheckResult]:
     """Return findings as Dagster records them."""
     return [
         AssetCheckResult(
-            asset_key=finding.asset,
+            asset_key=index.keys[finding.asset],
             check_name=finding.check.name,
             passed=finding.verdict.passed,
             severity=AssetCheckSeverity(finding.severity),

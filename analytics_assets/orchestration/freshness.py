@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Final, cast
@@ -16,9 +16,9 @@ from dagster import (
     map_asset_specs,
 )
 
+from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.schedules import cron_of
-from analytics_assets.segment.endpoints import GROUPS
-from analytics_assets.segment.model import Group
+from analytics_assets.segment.endpoints import BY_NAME
 
 GRACE: Final = timedelta(hours=1)
 """A run may wait in the queue, for the database, and for its retries."""
@@ -29,15 +29,17 @@ LOOKS: Final = (9, 30, 440, 22_000)
 FEW_TICKS: Final = 12
 
 
-def with_freshness(assets: Iterable[AssetsDefinition]) -> Sequence[AssetsDefinition]:
-    """Give every asset the freshness policy of its group."""
-    policies = {group: freshness_policy(cron_of(group)) for group in GROUPS}
+def with_freshness(
+    assets: AssetsDefinition, deployment: Deployment, index: AssetIndex
+) -> Sequence[AssetsDefinition]:
+    """Give every asset the freshness policy that goes with the schedule that loads it."""
+    policies = {group: freshness_policy(cron_of(group, deployment)) for group in deployment.groups}
 
     def with_policy(spec: AssetSpec) -> AssetSpec:
-        group = cast(Group, spec.group_name)
+        group = BY_NAME[index.name(spec.key)].group
         return cast(AssetSpec, apply_freshness_policy(spec, policies[group]))
 
-    return map_asset_specs(with_policy, assets)
+    return map_asset_specs(with_policy, [assets])
 
 
 def freshness_policy(cron: str) -> FreshnessPolicy:

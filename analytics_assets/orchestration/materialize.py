@@ -18,9 +18,10 @@ from dagster import (
 
 from analytics_assets.orchestration import charts
 from analytics_assets.orchestration.check_results import check_results, figures_metadata
+from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.failures import failure_of, step_failure
 from analytics_assets.orchestration.metadata import run_metadata
-from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
+from analytics_assets.orchestration.resources import Warehouse
 from analytics_assets.segment.endpoints import BY_NAME, GROUPS
 from analytics_assets.segment.errors import AnalyticsError
 from analytics_assets.segment.foreign_text import foreign_text
@@ -28,7 +29,6 @@ from analytics_assets.segment.settings import LoadOptions
 from analytics_assets.segment.spans import span
 from analytics_assets.warehouse.checks.examination import Past
 from analytics_assets.warehouse.checks.findings import Findings
-from analytics_assets.warehouse.settings import WarehouseSettings
 
 if TYPE_CHECKING:
     from dlt.pipeline.pipeline import Pipeline
@@ -39,36 +39,37 @@ if TYPE_CHECKING:
 def materialize(
     context: AssetExecutionContext,
     options: LoadOptions,
-    api: AnalyticsApi,
-    warehouse: Warehouse,
+    deployment: Deployment,
+    index: AssetIndex,
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
     """Load and check what is selected; report each asset, then fail if any failed."""
     with span("import"):
         from analytics_assets.warehouse.load import load_groups
         from analytics_assets.warehouse.outcome import LoadRequest
 
-    selected = {key.to_user_string() for key in context.selected_asset_keys}
-    names = tuple(name for name in BY_NAME if name in selected)
+    names = tuple(n for n, key in index.keys.items() if key in context.selected_asset_keys)
     outcomes: list[Outcome] = []
     try:
-        run = _Run(context, names, options, warehouse.settings())
+        deployment.refuse_changes(context.run.run_config)
+        run = _Run(context, names, options, deployment, index)
         if any(BY_NAME[name].monthly for name in names):
             charts.import_ahead()  # while the API is waited for
-        request = LoadRequest(names, api.settings(), run.warehouse, options) if names else None
+        api = deployment.api_settings(context.resources) if names else None
+        request = LoadRequest(names, api, run.warehouse, options) if api else None
         for group in load_groups(request, run.look, context.log) if request else ():
             outcomes += group
-            yield from run.results(group, warehouse)
+            yield from run.results(group)
         yield from run.check_alone()
     except AnalyticsError as error:
         raise failure_of(error) from None
     _raise_failures(outcomes)
 
 
-def _selected_checks(context: AssetExecutionContext) -> Mapping[str, list[str]]:
-    """Return the names of the selected checks, by asset."""
+def _selected_checks(context: AssetExecutionContext, index: AssetIndex) -> Mapping[str, list[str]]:
+    """Return the names of the selected checks, by resource."""
     checks: dict[str, list[str]] = {}
     for key in sorted(context.selected_asset_check_keys):
-        checks.setdefault(key.asset_key.to_user_string(), []).append(key.name)
+        checks.setdefault(index.name(key.asset_key), []).append(key.name)
     return checks
 
 
@@ -77,9 +78,10 @@ class _Run:
 
     Args:
         context: of the op.
-        names: selected assets.
+        names: selected resources.
         options: what may differ from run to run.
-        warehouse: where the tables are.
+        deployment: the workspace.
+        index: its assets.
     """
 
     def __init__(
@@ -87,12 +89,15 @@ class _Run:
         context: AssetExecutionContext,
         names: Sequence[str],
         options: LoadOptions,
-        warehouse: WarehouseSettings,
+        deployment: Deployment,
+        index: AssetIndex,
     ) -> None:
-        self.warehouse = warehouse
+        self.warehouse = deployment.warehouse_settings(context.resources)
+        self._resource: Warehouse = getattr(context.resources, deployment.named("warehouse"))
         self._context = context
         self._names = names
-        self._checks = _selected_checks(context)
+        self._index = index
+        self._checks = _selected_checks(context, index)
         self._options = options
         self._findings = Findings()
 
@@ -110,21 +115,19 @@ class _Run:
             what = f"{type(error).__name__}: {foreign_text(str(error))}"
             log.warning(f"The checks could not be run: {what}")
 
-    def results(
-        self, outcomes: Sequence[Outcome], warehouse: Warehouse
-    ) -> Iterator[MaterializeResult[Any]]:
+    def results(self, outcomes: Sequence[Outcome]) -> Iterator[MaterializeResult[Any]]:
         """Report what has been loaded of a group, and warn of what has not."""
         log = self._context.log
         for outcome in outcomes:
             name = outcome.endpoint.name
             if outcome.loaded:
                 yield MaterializeResult(
-                    asset_key=name,
+                    asset_key=self._index.keys[name],
                     metadata={
                         **figures_metadata(name, self._findings.figures.get(name), log),
-                        **run_metadata(outcome, warehouse),
+                        **run_metadata(outcome, self._resource),
                     },
-                    check_results=check_results(self._findings.results.get(name, [])),
+                    check_results=check_results(self._findings.results.get(name, []), self._index),
                 )
             elif not outcome.available:
                 log.warning(unavailable_text(outcome))
@@ -141,15 +144,16 @@ class _Run:
             checks = {name: n for name, n in alone.items() if BY_NAME[name].group == group}
             if checks:
                 found = evaluate_alone(group, checks, self._past, self.warehouse, log)
-                yield from check_results(found)
+                yield from check_results(found, self._index)
 
     def _past(self, name: str) -> Past:
-        return past(self._context.instance, name, fewer_expected=self._options.expect_fewer_rows)
+        fewer = self._options.expect_fewer_rows
+        return past(self._context.instance, self._index.keys[name], fewer_expected=fewer)
 
 
-def past(instance: DagsterInstance, name: str, *, fewer_expected: bool = False) -> Past:
+def past(instance: DagsterInstance, key: AssetKey, *, fewer_expected: bool = False) -> Past:
     """Return what the latest materialization of an asset recorded."""
-    event = instance.get_latest_materialization_event(AssetKey(name))
+    event = instance.get_latest_materialization_event(key)
     if event is None or event.asset_materialization is None:
         return Past(fewer_expected=fewer_expected)
     values: dict[str, Any] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,20 +74,20 @@ def definition_metadata(endpoint: Endpoint, warehouse: Warehouse) -> dict[str, A
     }
 
 
-def owners() -> list[str]:
-    """Return who answers for the assets: what ``ANALYTICS_OWNERS`` lists, else nobody.
+def owners(given: Sequence[str] | None = None) -> list[str]:
+    """Return who answers for the assets: who is given, else whom ``ANALYTICS_OWNERS`` lists.
 
     Raises:
         SettingError: Dagster does not take one of them; the text names the variable.
     """
     listed = os.environ.get("ANALYTICS_OWNERS", "").split(",")
-    found = [owner.strip() for owner in listed if owner.strip()]
+    found = [owner.strip() for owner in given or listed if owner.strip()]
     try:
         AssetSpec("asked", owners=found)
     except DagsterInvalidDefinitionError:
         raise SettingError(
-            f"ANALYTICS_OWNERS is {', '.join(found)!r}; set it to e-mail addresses and teams such"
-            " as 'team:data', with commas between."
+            f"The owners (ANALYTICS_OWNERS) are {', '.join(found)!r}; use e-mail addresses and"
+            " teams such as 'team:data', with commas between."
         ) from None
     return found
 

@@ -9,15 +9,17 @@ and stores resource config.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import dlt
 from dagster import ConfigurableResource
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from analytics_assets.segment.errors import SettingError
+from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.settings import ApiSettings, is_loopback
 from analytics_assets.warehouse.preflight import check_settings
 from analytics_assets.warehouse.settings import WarehouseSettings
@@ -31,7 +33,26 @@ SHORTEST_FINGERPRINT_KEY: Final = 16
 MAX_FORGET_DAYS: Final = 36_500
 
 
-class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
+class _Strict(ConfigurableResource):  # type: ignore[type-arg]
+    """A resource that knows all of its fields."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, values: Any) -> Any:
+        """Refuse a field that there is none of: Dagster drops it without a word.
+
+        Raises:
+            SettingError: it names the fields.
+        """
+        if unknown := sorted(set(values) - set(cls.model_fields)):
+            raise SettingError(
+                f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; it has"
+                f" {', '.join(cls.model_fields)}."
+            )
+        return values
+
+
+class AnalyticsApi(_Strict):
     """The Segment Public API, shared by all assets."""
 
     token_variable: str = Field(
@@ -77,8 +98,14 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
         default=15.0, description="Minutes of audit events that each run reads again."
     )
 
-    def settings(self) -> ApiSettings:
+    def settings(
+        self, *, token: Callable[[], str] | None = None, redact: bool | None = None
+    ) -> ApiSettings:
         """Return the checked settings.
+
+        Args:
+            token: gives the token; ``None``: the variable does.
+            redact: whether secrets are replaced; ``None``: the environment says.
 
         Raises:
             SettingError: the text names the setting and what to do.
@@ -90,7 +117,7 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
         self._check_numbers()
         return ApiSettings(
             base_url=url.rstrip("/"),
-            token=self._token(),
+            token=self._token(token),
             page_size=self.page_size,
             timeout=self.timeout,
             answer_timeout=self.answer_timeout or 5 * self.timeout,
@@ -99,12 +126,14 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
             backoff_factor=self.backoff_factor,
             max_wait=self.max_wait,
             parallel_requests=self.parallel_requests,
-            redact=_redacts(),
+            redact=_redacts() if redact is None else redact,
             overlap_minutes=self.audit_overlap_minutes,
             fingerprint_key=_fingerprint_key(),
         )
 
-    def _token(self) -> str:
+    def _token(self, given: Callable[[], str] | None) -> str:
+        if given:
+            return _checked(_from(given), "What the callable for the token returns")
         token = os.environ.get(self.token_variable) or dlt.secrets.get("api_token")
         token = str(token or "").strip()
         if not token:
@@ -113,12 +142,7 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
                 " (or dlt's secret api_token), or try it all without an account by putting"
                 " analytics-sandbox in front of the command."
             )
-        if not (token.isascii() and token.isprintable()) or " " in token:
-            raise SettingError(
-                f"The token in {self.token_variable} holds characters that no token has; copy it"
-                " again, without quotes or line breaks."
-            )
-        return token
+        return _checked(token, f"The token in {self.token_variable}")
 
     def _check_numbers(self) -> None:
         limits = {
@@ -136,6 +160,27 @@ class AnalyticsApi(ConfigurableResource):  # type: ignore[type-arg]
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise SettingError(f"{name} is {value}; set it to a value from {low} to {high}.")
+
+
+def _checked(token: str, what: str) -> str:
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise SettingError(
+            f"{what} holds characters that no token has; copy it again, without quotes or line"
+            " breaks."
+        )
+    if not token:
+        raise SettingError(f"{what} is empty; it must be a Public API token of the workspace.")
+    return token
+
+
+def _from(given: Callable[[], str]) -> str:
+    """Ask a secret manager, by the callable of the code location."""
+    try:
+        return str(given() or "").strip()
+    except Exception as error:  # noqa: BLE001 - whatever a secret manager's client raises
+        raise SettingError(
+            f"The callable for the token failed: {type(error).__name__}: {foreign_text(str(error))}"
+        ) from None
 
 
 def _redacts() -> bool:
@@ -178,7 +223,7 @@ def _fingerprint_key() -> str:
     return key
 
 
-class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
+class Warehouse(_Strict):
     """The destination and dataset that all assets are loaded into."""
 
     destination: str | None = Field(
@@ -205,8 +250,12 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
         default=120.0, description="Seconds to wait for a reader that holds the DuckDB file open."
     )
 
-    def settings(self) -> WarehouseSettings:
+    def settings(self, *, destination: Any = None) -> WarehouseSettings:
         """Return the checked settings.
+
+        Args:
+            destination: dlt destination object of the kind that ``destination`` names, if there
+                is one; else dlt makes one of its own configuration.
 
         Raises:
             SettingError: the text names the setting and what to do.
@@ -214,11 +263,8 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
         settings = WarehouseSettings(
             destination=self.destination_name(),
             dataset=self.dataset_name(),
-            duckdb_path=Path(
-                self.duckdb_path
-                or os.environ.get("ANALYTICS_DUCKDB_PATH")
-                or "analytics_assets.duckdb"
-            ),
+            destination_object=destination,
+            duckdb_path=self.file(),
             table_format=self.table_format or os.environ.get("ANALYTICS_TABLE_FORMAT") or None,
             lock_timeout=self.lock_timeout,
             reader_timeout=self.reader_timeout,
@@ -226,6 +272,11 @@ class Warehouse(ConfigurableResource):  # type: ignore[type-arg]
         )
         check_settings(settings)
         return settings
+
+    def file(self) -> Path:
+        """Return the DuckDB file."""
+        named = self.duckdb_path or os.environ.get("ANALYTICS_DUCKDB_PATH")
+        return Path(named or "analytics_assets.duckdb")
 
     def destination_name(self) -> str:
         """Return the name of the dlt destination."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from dagster import DagsterInvalidDefinitionError, DefaultScheduleStatus, ScheduleDefinition
 
+from analytics_assets.orchestration.deployment import Deployment
 from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.model import Group
 
@@ -20,13 +21,13 @@ DEFAULT_CRON: Final[Mapping[Group, str]] = {
 }
 
 
-def build_schedules(jobs: Mapping[Group, Any]) -> list[ScheduleDefinition]:
+def build_schedules(deployment: Deployment, jobs: Mapping[Group, Any]) -> list[ScheduleDefinition]:
     """Return a schedule for each job of ``build_jobs``, in UTC.
 
     Raises:
         SettingError: a cron string is not one; the text names the variable.
     """
-    return [_schedule(group, job) for group, job in jobs.items()]
+    return [_schedule(group, job, deployment) for group, job in jobs.items()]
 
 
 def cron_variable(group: Group) -> str:
@@ -34,13 +35,14 @@ def cron_variable(group: Group) -> str:
     return f"ANALYTICS_CRON_{group.upper()}"
 
 
-def cron_of(group: Group) -> str:
-    """Return the cron string of a group.
+def cron_of(group: Group, deployment: Deployment) -> str:
+    """Return the cron string of a group: the deployment's, else the environment's, else ours.
 
     Raises:
         SettingError: it is not one; the text names the variable.
     """
-    cron = os.environ.get(cron_variable(group), "").strip() or DEFAULT_CRON[group]
+    given = deployment.crons.get(group, "") or os.environ.get(cron_variable(group), "")
+    cron = given.strip() or DEFAULT_CRON[group]
     if not _is_valid(cron):
         raise SettingError(
             f"{cron_variable(group)} is {cron!r}, which is not a cron string of five fields"
@@ -60,11 +62,11 @@ def _is_valid(cron: str) -> bool:
     return True
 
 
-def _schedule(group: Group, job: Any) -> ScheduleDefinition:
+def _schedule(group: Group, job: Any, deployment: Deployment) -> ScheduleDefinition:
     return ScheduleDefinition(
-        name=f"{group}_schedule",
+        name=deployment.named(f"{group}_schedule"),
         job=job,
-        cron_schedule=cron_of(group),
+        cron_schedule=cron_of(group, deployment),
         execution_timezone="UTC",
         default_status=DefaultScheduleStatus.STOPPED,
         description=f"Loads the group {group}; {cron_variable(group)} sets when.",

@@ -7,7 +7,6 @@ import os
 from typing import Final
 
 from dagster import (
-    AssetKey,
     AssetSelection,
     DefaultSensorStatus,
     RunRequest,
@@ -17,22 +16,24 @@ from dagster import (
     sensor,
 )
 
-from analytics_assets.orchestration.resources import AnalyticsApi
+from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.retries import RETRY_TAGS
-from analytics_assets.segment.endpoints import ENDPOINTS
 from analytics_assets.segment.errors import AnalyticsError, SettingError
 
 DEFAULT_SENSOR_SECONDS: Final = 60
 LONGEST_SENSOR_SECONDS: Final = 86_400
 
 
-def build_sensors() -> list[SensorDefinition]:
+def build_sensors(deployment: Deployment, index: AssetIndex) -> list[SensorDefinition]:
     """Return the sensor on the audit trail.
 
     Raises:
         SettingError: ANALYTICS_SENSOR_SECONDS is not a number of seconds.
     """
-    return [_workspace_changes(_sensor_seconds())]
+    seconds = deployment.sensor_seconds
+    return [
+        _workspace_changes(deployment, index, _sensor_seconds() if seconds is None else seconds)
+    ]
 
 
 def _sensor_seconds() -> int:
@@ -45,9 +46,13 @@ def _sensor_seconds() -> int:
     return int(text)
 
 
-def _workspace_changes(seconds: int) -> SensorDefinition:
+def _workspace_changes(deployment: Deployment, index: AssetIndex, seconds: int) -> SensorDefinition:
     @sensor(
-        asset_selection=AssetSelection.assets(*(e.name for e in ENDPOINTS if e.followed)),
+        name=deployment.named("workspace_changes"),
+        asset_selection=AssetSelection.assets(
+            *index.of([endpoint for endpoint in deployment.endpoints if endpoint.followed])
+        ),
+        required_resource_keys={deployment.named("api")},
         minimum_interval_seconds=seconds,
         default_status=DefaultSensorStatus.STOPPED,
         description=(
@@ -55,7 +60,7 @@ def _workspace_changes(seconds: int) -> SensorDefinition:
             " the Audit Trail feature; a look at a quiet workspace is one request."
         ),
     )
-    def workspace_changes(context: SensorEvaluationContext, api: AnalyticsApi) -> SensorResult:
+    def workspace_changes(context: SensorEvaluationContext) -> SensorResult:
         """One run for the assets that new audit events concern.
 
         The first look starts a little before now; what was there earlier is the schedules' affair.
@@ -70,10 +75,10 @@ def _workspace_changes(seconds: int) -> SensorDefinition:
 
         try:
             cursor = Cursor.from_json(context.cursor) if context.cursor else None
-            news = new_events(api.settings(), cursor, context.log)
+            news = new_events(deployment.api_settings(context.resources), cursor, context.log)
         except AnalyticsError as error:
             return SensorResult(skip_reason=str(error))
-        names = assets_to_refresh(news, context.log)
+        names = [n for n in assets_to_refresh(news, context.log) if n in index.keys]
         if not names:
             # without a cursor, note where the first look was, so that nothing after it is lost
             first = None if cursor else news.cursor.to_json()
@@ -81,7 +86,7 @@ def _workspace_changes(seconds: int) -> SensorDefinition:
         context.log.info(f"New audit events: {summary(news.events)}. Loading {', '.join(names)}.")
         request = RunRequest(
             run_key=news.key,
-            asset_selection=[AssetKey(name) for name in names],
+            asset_selection=[index.keys[name] for name in names],
             tags=dict(RETRY_TAGS),
         )
         return SensorResult(run_requests=[request], cursor=news.cursor.to_json())

@@ -29,6 +29,8 @@ def dlt_destination(settings: WarehouseSettings) -> Any:
             # without this a merge whose insert fails has already deleted the rows it replaces
             supports_transactions=True,
         )
+    if settings.destination_object is not None:
+        return settings.destination_object
     try:
         return Destination.from_reference(settings.destination)
     except UnknownDestinationModule:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,8 @@ class WarehouseSettings:
     Attributes:
         destination: name of a dlt destination; its credentials come from dlt's configuration.
         dataset: schema (or folder) of the tables.
+        destination_object: a dlt destination with its credentials, of the kind that is named;
+            ``None``: dlt makes one.
         duckdb_path: database file, for the DuckDB destination only.
         table_format: ``delta`` for Delta tables on the filesystem destination, else ``None``.
         lock_timeout: seconds to wait for another run.
@@ -22,6 +25,7 @@ class WarehouseSettings:
 
     destination: str = "duckdb"
     dataset: str = "analytics"
+    destination_object: Any = field(default=None, repr=False, compare=False)
     duckdb_path: Path = Path("analytics_assets.duckdb")
     table_format: str | None = None
     lock_timeout: float = 3600.0
