@@ -4,7 +4,7 @@ No postponed annotations here: Dagster reads what a component takes from them.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, TypeAlias
 
 from dagster import (
@@ -38,7 +38,9 @@ class SegmentWorkspaceScaffolder(Scaffolder):
     def scaffold(self, request: ScaffoldRequest) -> None:
         """Write the file."""
         name = request.target_path.name
-        scaffold_component(request, {"name": name, "token": f"{name.upper()}_API_TOKEN"})
+        # dg knows a component by the module that is registered, whatever name it was asked for by
+        known = replace(request, type_name=f"{__name__}.{SegmentWorkspaceComponent.__name__}")
+        scaffold_component(known, {"name": name, "token": f"{name.upper()}_API_TOKEN"})
 
 
 @scaffold_with(SegmentWorkspaceScaffolder)

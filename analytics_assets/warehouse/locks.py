@@ -49,7 +49,9 @@ def open_database(settings: WarehouseSettings, pipeline: Pipeline, log: Log) -> 
         DestinationBusy: another run, or a reader of the DuckDB file, did not end in time.
     """
     what = f"the dataset {settings.dataset!r}"
-    with _lock(settings.dataset, what, settings, pipeline, log):
+    # a file is one process's for writing, whatever datasets are in it
+    name = "database" if settings.is_duckdb else settings.dataset
+    with _lock(name, what, settings, pipeline, log):
         if not settings.is_duckdb:
             yield
             return
