@@ -19,6 +19,7 @@ from dagster import (
 from analytics_assets.orchestration import charts
 from analytics_assets.orchestration.check_results import check_results, figures_metadata
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
+from analytics_assets.orchestration.environment import misspelt_variables
 from analytics_assets.orchestration.failures import failure_of, step_failure
 from analytics_assets.orchestration.metadata import run_metadata
 from analytics_assets.orchestration.resources import Warehouse
@@ -49,6 +50,8 @@ def materialize(
 
     names = tuple(n for n, key in index.keys.items() if key in context.selected_asset_keys)
     outcomes: list[Outcome] = []
+    for sentence in misspelt_variables():
+        context.log.warning(sentence)
     try:
         deployment.refuse_changes(context.run.run_config)
         run = _Run(context, names, options, deployment, index)
