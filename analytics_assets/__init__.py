@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from analytics_assets.component import SegmentWorkspaceComponent
     from analytics_assets.definitions import defs
+    from analytics_assets.orchestration.alerts import failed_checks_sensor
     from analytics_assets.orchestration.factory import build_segment_definitions
     from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
     from analytics_assets.orchestration.translator import SegmentTranslator
@@ -19,6 +20,7 @@ __all__ = [
     "Warehouse",
     "build_segment_definitions",
     "defs",
+    "failed_checks_sensor",
 ]
 
 _HOMES = {
@@ -28,6 +30,7 @@ _HOMES = {
     "Warehouse": "orchestration.resources",
     "build_segment_definitions": "orchestration.factory",
     "defs": "definitions",
+    "failed_checks_sensor": "orchestration.alerts",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from dagster import DagsterInstance, SensorDefinition, SkipReason, build_sensor_context
+from dagster import DagsterInstance, Definitions
 
 from analytics_assets.orchestration.resources import AnalyticsApi
 from analytics_assets_tests.harness import Project, failure_of
@@ -35,25 +35,14 @@ def test_the_production_settings_load(tmp_path: Path) -> None:
         assert instance.get_settings("concurrency")["pools"] == {"default_limit": 1}
 
 
-def test_the_alert_on_failed_checks_alerts(
-    project: Project, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Prevents an example of an alert that stays silent."""
-    [code] = [block for block in blocks("python") if "failed_checks" in block]
-    names: dict[str, Any] = {}
-    exec(code, names)  # noqa: S102 - the README's own code
-    sensor = names["failed_checks"]
-    assert isinstance(sensor, SensorDefinition)
-    with DagsterInstance.ephemeral() as instance:
-        orphan = {**project.sandbox.served("sources")[0], "metadata": {"id": "gone"}}
-        project.sandbox.workspace.put("sources", orphan)
-        result = project.materialize("sources", "catalog_sources", instance=instance)
-        assert failure_of(result) == ""
-        project.materialize("sources", instance=instance)
-        capsys.readouterr()
-        answer = sensor(build_sensor_context(instance=instance))
-        assert isinstance(answer, SkipReason)
-    assert "sources, references_hold" in capsys.readouterr().out
+@pytest.mark.unit
+def test_the_snippets_in_python_run() -> None:
+    """Prevents an example that a newcomer copies and that does not load."""
+    for code in blocks("python"):
+        names: dict[str, Any] = {}
+        exec(code, names)  # noqa: S102 - the README's own code
+        assert isinstance(names["defs"], Definitions)
+        Definitions.validate_loadable(names["defs"])
 
 
 @pytest.mark.unit
