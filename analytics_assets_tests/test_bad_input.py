@@ -155,13 +155,8 @@ def test_a_wrong_token_is_plain_on_the_command_line(project: LoadedProject) -> N
 def test_a_token_in_dlts_secrets_is_used(project: LoadedProject) -> None:
     """Prevents that the original configuration's `api_token` secret stops working."""
     project.env["API_TOKEN"] = project.env.pop("ANALYTICS_API_TOKEN")
-    result = project.attempt("roles", warehouse={"duckdb_path": other_file(project)})
-    assert failure_of(result) == ""
-
-
-def other_file(project: Project) -> str:
-    """Return the path of another database."""
-    return str(project.folder / "other.duckdb")
+    project.env["ANALYTICS_DUCKDB_PATH"] = str(project.folder / "other.duckdb")
+    assert failure_of(project.attempt("roles")) == ""
 
 
 # the address
