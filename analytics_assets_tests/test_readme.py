@@ -5,23 +5,31 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import socket
+import subprocess
+import venv
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from dagster import DagsterInstance, Definitions
+from dagster import DagsterInstance, Definitions, build_defs_for_component
 
+from analytics_assets import SegmentWorkspaceComponent
 from analytics_assets.orchestration.resources import AnalyticsApi
-from analytics_assets_tests.harness import Project, failure_of
+from analytics_assets_tests.harness import PATIENCE, Project, failure_of
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 
 
-def blocks(language: str) -> list[str]:
+DEPLOYING = ROOT / "analytics_assets" / "docs" / "deploying.md"
+
+
+def blocks(language: str, document: Path = README) -> list[str]:
     """Return the fenced blocks of a language."""
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
 
 
 def test_the_production_settings_load(tmp_path: Path) -> None:
@@ -38,11 +46,56 @@ def test_the_production_settings_load(tmp_path: Path) -> None:
 @pytest.mark.unit
 def test_the_snippets_in_python_run() -> None:
     """Prevents an example that a newcomer copies and that does not load."""
-    for code in blocks("python"):
+    for code in blocks("python") + blocks("python", DEPLOYING):
         names: dict[str, Any] = {}
         exec(code, names)  # noqa: S102 - the README's own code
         assert isinstance(names["defs"], Definitions)
         Definitions.validate_loadable(names["defs"])
+
+
+@pytest.mark.unit
+def test_the_component_of_the_docs_builds() -> None:
+    """Prevents a defs.yaml to copy that the component does not take."""
+    [text] = [block for block in blocks("yaml", DEPLOYING) if "attributes" in block]
+    written = yaml.safe_load(text)
+    component = SegmentWorkspaceComponent.from_attributes_dict(attributes=written["attributes"])
+    definitions = build_defs_for_component(component)
+    groups = {spec.group_name for spec in definitions.resolve_all_asset_specs()}
+    assert groups == {"segment_inventory", "segment_identity", "segment_usage"}
+    assert all(yaml.safe_load(block) for block in blocks("yaml", DEPLOYING))
+
+
+@pytest.mark.heavy
+def test_the_steps_of_the_dockerfile_work_without_docker(tmp_path: Path) -> None:
+    """Prevents an image that does not build, or a code server in it that does not start."""
+    [text] = blocks("dockerfile", DEPLOYING)
+    for line in re.findall(r"^COPY (.+) (\S+)$", text, re.MULTILINE):
+        for name in line[0].split():
+            place = tmp_path / line[1] / name if line[1] == "./" else tmp_path / line[1]
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, place, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, place)
+    venv.create(tmp_path / "venv", with_pip=True)
+    bin_ = tmp_path / "venv" / "bin"
+    [install] = re.findall(r"pip install --no-cache-dir (.+) && useradd", text)
+    words = shlex.split(install)
+    subprocess.run([bin_ / "pip", "install", "-q", *words], cwd=tmp_path, check=True)
+    [command] = re.findall(r"^CMD (.+)$", text, re.MULTILINE)
+    words = json.loads(command)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        words[words.index("--port") + 1] = str(free.getsockname()[1])
+    server = subprocess.Popen(
+        [bin_ / words[0], *words[1:]], cwd="/", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        assert server.stdout is not None
+        said = next(line for line in server.stdout if b"tarted Dagster code server" in line)
+        assert b"analytics_assets.definitions" in said
+    finally:
+        server.terminate()
+        server.wait(PATIENCE)
 
 
 @pytest.mark.unit
