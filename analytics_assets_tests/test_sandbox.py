@@ -24,6 +24,7 @@ from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox, Works
 from analytics_assets.sandbox.audit import AuditWindow
 from analytics_assets.sandbox.cli import child_environment, split_command
 from analytics_assets.sandbox.moments import Clock
+from analytics_assets.sandbox.volume import VolumeQuery
 from analytics_assets_tests.benchmarks.__main__ import COMPARED
 from analytics_assets_tests.wire import (
     CONTRACT,
@@ -64,6 +65,9 @@ def served(sandbox: Sandbox, name: str) -> list[dict[str, Any]]:
     if name in USAGE:
         return sandbox.workspace.usage(name, "2026-09-01")
     choice = RESOURCES[name].get("choice", {})
+    if "window" in RESOURCES[name]:
+        end = sandbox.clock() - timedelta(minutes=1)
+        return sandbox.workspace.volume(VolumeQuery(end - timedelta(days=29), end))
     if not choice.get("required"):
         return sandbox.served(name)
     return sorted(

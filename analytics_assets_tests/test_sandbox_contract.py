@@ -21,16 +21,24 @@ FACTS: dict[str, Any] = {
             "paginated": True,
             "query_params": {
                 "flag": {"required": True, "enum": ["BLUE", "RED"], "is": "the colour"},
+                "startTime": {"required": True, "is": "first moment"},
+                "endTime": {"required": True, "is": "the moment after the last"},
+                "groupBy": {"required": False, "options": ["mast", "flag"]},
                 "pagination.count": "optional, 1-50 (send 50)",
             },
             "rate_limit": "25 requests per minute",
             "needs_feature": "Harbour",
+            "response_envelope": {
+                "tide": {"type": "Tide", "is": "x"},
+                "ships": {"type": "list<Ship>"},
+            },
         },
         "other": {},
     },
     "types": {
         "Ship": {"fields": {"id": {"type": "string", "is": "x"}, "masts": {"type": "list<Mast>"}}},
         "Mast": {"fields": {"key": {"type": "string", "secret": "in the clear"}}},
+        "Tide": {"fields": {"height": {"type": "number"}}},
         "Other": {"fields": {}},
     },
     "parents": {"ships": {"parent": "ports"}},
@@ -52,7 +60,8 @@ def test_table_agrees_with_the_contract(name: str) -> None:
     assert [*parent, *row.key] == fact["key"]
     assert (row.path, f"data.{row.list_key}") == (fact["path"], fact["selector"])
     assert (row.kind == "single") == fact.get("single", False)
-    assert (row.kind in ("list", "audit", "usage")) == fact["paginated"]
+    assert (row.kind in ("list", "audit", "usage", "volume")) == fact["paginated"]
+    assert (row.kind == "volume") == ("window" in fact)
     assert row.bare == (fact["type"] == "string")
     assert row.page_limit == fact.get("page_limit", 1000)
     assert row.rate_limit == fact.get("rate_limit")
@@ -81,6 +90,9 @@ def test_contract_follows_the_facts() -> None:
             "period": False,
             "needs_feature": True,
             "parent": {"resource": "ports", "field": "portId"},
+            "window": ["startTime", "endTime"],
+            "group_by": ["flag", "mast"],
+            "beside": {"tide": "Tide"},
             "choice": {"field": "flag", "values": ["BLUE", "RED"], "required": True},
             "page_limit": 50,
             "rate_limit": 25,
@@ -91,6 +103,7 @@ def test_contract_follows_the_facts() -> None:
     assert contract["types"] == {
         "Ship": {"id": {"type": "string"}, "masts": {"type": "list<Mast>"}},
         "Mast": {"key": {"type": "string", "secret": True}},
+        "Tide": {"height": {"type": "number"}},
     }
     assert contract["audit_event_types"] == {"ships": ["Ship Built", "Ship Sunk"]}
 

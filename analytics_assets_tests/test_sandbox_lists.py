@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
 from analytics_assets.sandbox import Options, Sandbox, Workspace
-from analytics_assets_tests.wire import USAGE, ask, data, error, walk
+from analytics_assets_tests.wire import (
+    RESOURCES,
+    USAGE,
+    ask,
+    check,
+    data,
+    error,
+    newest_window,
+    walk,
+)
 
 NOW = datetime(2026, 9, 16, 10, 30, tzinfo=timezone.utc)
 
@@ -188,6 +197,144 @@ def test_usage_of_a_large_workspace_is_worked_out_once() -> None:
     )
     assert len(wanted) == 4 * 13
     assert all(one is other for one, other in zip(first, second, strict=True))
+
+
+# ------------------------------------------------------------------------------------ volume
+
+
+def volume(sandbox: Sandbox, **params: Any) -> list[dict[str, Any]]:
+    """Ask for the volume of two days, unless told otherwise."""
+    window = {"startTime": "2026-09-13T00:00:00Z", "endTime": "2026-09-15T00:00:00Z"}
+    words = {"granularity": "DAY", "pagination_count": 1000, **window, **params}
+    rows: list[dict[str, Any]] = data(ask(sandbox, "/events/volume", **words))["result"]
+    return rows
+
+
+def test_volume_adds_up_to_the_api_calls(company: Sandbox) -> None:
+    """Prevents a volume by event that contradicts the usage of its source."""
+    calls: dict[tuple[str, str], int] = {}
+    before: dict[str, int] = {}
+    for row in company.workspace.usage("usage_api_calls_sources_daily", "2026-09-01"):
+        source, day = row["sourceId"], row["timestamp"][:10]
+        calls[source, day] = int(row["apiCalls"]) - before.get(source, 0)
+        before[source] = int(row["apiCalls"])
+    found: dict[tuple[str, str], int] = {}
+    for entry in company.served("events_volume"):
+        for point in entry["series"]:
+            key = entry["source"]["id"], point["time"][:10]
+            found[key] = found.get(key, 0) + point["count"]
+    over = {key: count for key, count in calls.items() if key[1] < "2026-09-16"}
+    assert len(over) == 120 * 15
+    assert {key: found[key] for key in over} == over
+
+
+def test_volume_is_of_a_believable_size(company: Sandbox) -> None:
+    """Prevents a volume too tame to test with: names in several sources, calls without one."""
+    entries = company.served("events_volume")
+    assert all(len(entry["series"]) == 90 for entry in entries)
+    assert all(sum(p["count"] for p in e["series"]) == e["total"] for e in entries)
+    names = by("eventName", [entry for entry in entries if "eventName" in entry])
+    assert 180 <= len(names) <= 200
+    assert max(len({e["source"]["id"] for e in own}) for own in names.values()) > 3
+    nameless = {entry["eventType"] for entry in entries if "eventName" not in entry}
+    assert nameless == {"identify", "page", "screen", "group"}
+    assert {"name" in entry["source"] for entry in entries} == {True, False}
+    days: dict[int, int] = {}
+    for entry in entries:
+        for point in entry["series"][:84]:
+            weekday = datetime.fromisoformat(point["time"].replace("Z", "+00:00")).weekday()
+            days[weekday] = days.get(weekday, 0) + point["count"]
+    assert max(days[5], days[6]) * 1.2 < min(days[day] for day in range(5))
+
+
+def test_volume_is_told_apart_as_asked(company: Sandbox) -> None:
+    """Prevents dimensions or filters from being ignored, in either way to write them."""
+    all_of_it = volume(company)
+    assert [set(entry) for entry in all_of_it] == [{"total", "series"}]
+    total = all_of_it[0]["total"]
+    for written in (
+        {"groupBy_0": "eventType", "groupBy_1": "source"},
+        {"groupBy": "eventType,source"},
+    ):
+        entries = volume(company, **written)
+        assert all(set(e) == {"source", "eventType", "total", "series"} for e in entries)
+        assert sum(entry["total"] for entry in entries) == total
+    source = company.served("sources")[3]
+    [own] = volume(company, groupBy_0="source", sourceId_0=source["id"])
+    assert own["source"] == {k: source[k] for k in ("id", "name", "slug") if k in source}
+    kinds = volume(company, groupBy_0="eventType", eventType_0="page", eventType_1="group")
+    assert {entry["eventType"] for entry in kinds} == {"page", "group"}
+    hours = volume(company, granularity="HOUR")
+    assert [point["time"] for point in hours[0]["series"]][-1] == "2026-09-14T23:00:00Z"
+    assert (len(hours[0]["series"]), hours[0]["total"]) == (48, total)
+
+
+def test_volume_answers_repeat_the_query(company: Sandbox) -> None:
+    """Prevents an envelope that differs from the service's."""
+    words = {**newest_window(company), "sourceId_0": "x"}
+    content = data(ask(company, "/events/volume", **words))
+    assert list(content) == ["path", "query", "result", "pagination"]
+    assert content["pagination"] == {"current": "MA==", "totalEntries": 0}
+    for name, kind in RESOURCES["events_volume"]["beside"].items():
+        check(content[name], kind, name)
+    assert content["query"] == {
+        "workspaceId": company.workspace.company.workspace_id,
+        "startTime": "2026-08-18T10:29:00Z",
+        "endTime": "2026-09-16T10:29:00Z",
+        "granularity": "DAY",
+        "groupBy": ["source", "eventType", "eventName"],
+        "sourceId": ["x"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({"granularity": ""}, "granularity"),
+        ({"granularity": "WEEK"}, "granularity"),
+        ({"startTime": "soon"}, "startTime"),
+        ({"startTime": "2026-09-15T00:00:00Z"}, "startTime"),
+        ({"startTime": "2026-08-14T23:59:59Z"}, "startTime"),
+        ({"endTime": "2100-01-01"}, "endTime"),
+        ({"groupBy_0": "country"}, "groupBy"),
+        ({"pagination_count": 1001}, "pagination.count"),
+    ],
+)
+def test_volume_refuses_odd_windows(company: Sandbox, params: dict[str, Any], field: str) -> None:
+    """Prevents a loader that asks for too much, or for the future, from passing."""
+    window = {"startTime": "2026-09-13T00:00:00Z", "endTime": "2026-09-15T00:00:00Z"}
+    answer = ask(company, "/events/volume", **{"granularity": "DAY", **window, **params})
+    assert (answer[0], error(answer)["field"]) == (422, field)
+    for name in window:
+        rest = {key: value for key, value in window.items() if key != name}
+        answer = ask(company, "/events/volume", granularity="DAY", **rest)
+        assert (answer[0], error(answer)["field"]) == (422, name)
+
+
+def test_volume_forgets_and_today_grows() -> None:
+    """Prevents days that are kept for ever, or a today that stands still."""
+    with Sandbox(Options(counts={"sources": 2}), now=NOW) as sandbox:
+        seen = []
+        for _ in range(3):
+            days: dict[str, int] = {}
+            for entry in sandbox.served("events_volume"):
+                for point in entry["series"]:
+                    days[point["time"]] = days.get(point["time"], 0) + point["count"]
+            seen.append(days)
+            sandbox.clock = timedelta(hours=10)
+    today, first = "2026-09-16T00:00:00Z", "2026-06-19T00:00:00Z"
+    assert seen[0][today] < seen[1][today] < seen[2][today]
+    assert (min(seen[0]), min(seen[2])) == (first, "2026-06-20T00:00:00Z")
+    over = {day for day in seen[2] if day < today}
+    assert all(seen[0][day] == seen[1][day] == seen[2][day] for day in over)
+
+
+def test_volume_has_a_rate_limit_of_its_own() -> None:
+    """Prevents a loader that ignores the limit of the volume from passing."""
+    with Sandbox(Options(rate_limits=True, counts={"sources": 1}), now=NOW) as sandbox:
+        window = newest_window(sandbox)
+        statuses = [ask(sandbox, "/events/volume", **window)[0] for _ in range(61)]
+        assert statuses == [200] * 60 + [429]
 
 
 # ------------------------------------------------------------------------------------ scale

@@ -6,11 +6,13 @@ import http.client
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from analytics_assets.sandbox import Sandbox
 from analytics_assets.sandbox.moments import parse_moment
+from analytics_assets.sandbox.volume import DIMENSIONS
 from analytics_assets_tests.wire_contract import CONTRACT_FILE
 
 CONTRACT = json.loads(CONTRACT_FILE.read_text())
@@ -92,12 +94,25 @@ def slices(
         for record in sandbox.served(parent["resource"]):
             place = "{" + parent["field"] + "}"
             yield path.replace(place, record["id"]), {}, {parent["field"]: record["id"]}
-    elif RESOURCES[name].get("choice", {}).get("required"):
+    elif RESOURCES[name].get("choice", {}).get("required") and "window" not in RESOURCES[name]:
         choice = RESOURCES[name]["choice"]
         for value in choice["values"]:
             yield path, {choice["field"]: value}, {}
+    elif "window" in RESOURCES[name]:
+        yield path, newest_window(sandbox), {}
     else:
         yield path, {}, {}
+
+
+def newest_window(sandbox: Sandbox) -> dict[str, Any]:
+    """Give what asks for thirty days of volume, up to a minute ago, by all dimensions."""
+    end = sandbox.clock() - timedelta(minutes=1)
+    return {
+        "granularity": "DAY",
+        "startTime": (end - timedelta(days=29)).isoformat(),
+        "endTime": end.isoformat(),
+        **{f"groupBy_{place}": name for place, name in enumerate(DIMENSIONS)},
+    }
 
 
 def records_of(name: str, page: dict[str, Any]) -> list[dict[str, Any]]:
@@ -129,8 +144,16 @@ def period(name: str, month: str = "2026-09-01") -> dict[str, object]:
 
 
 def keys(name: str, rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Give the primary keys of records."""
-    return [tuple(row.get(field, "") for field in RESOURCES[name]["key"]) for row in rows]
+    """Give the primary keys of records; of one that holds a series what all of it shares."""
+    fields = [field.split(".") for field in RESOURCES[name]["key"]]
+    return [tuple(_at(row, path) for path in fields if path[0] != "series") for row in rows]
+
+
+def _at(record: dict[str, Any], path: list[str]) -> Any:
+    value: Any = record
+    for step in path:
+        value = value.get(step, "")
+    return value
 
 
 def check(value: Any, kind: str, where: str) -> None:

@@ -103,7 +103,14 @@ def contract_of(names: Iterable[str], facts: Iterable[Facts], examples: Facts) -
     }
     return {
         "resources": resources,
-        "types": _types([resource["type"] for resource in resources.values()], types),
+        "types": _types(
+            [
+                kind
+                for resource in resources.values()
+                for kind in (resource["type"], *resource.get("beside", {}).values())
+            ],
+            types,
+        ),
         "audit_event_types": {kind: sorted(fact["types"]) for kind, fact in events.items()},
     }
 
@@ -127,6 +134,13 @@ def _resource(fact: Facts, parent: Facts | None, example: Facts | None) -> dict[
     field = re.search(r"\{(\w+)\}", fact["path"])
     if parent is not None and field is not None:
         resource["parent"] = {"resource": parent["parent"], "field": field[1]}
+    if {"startTime", "endTime"} <= {*_required(fact["query_params"])}:
+        resource["window"] = ["startTime", "endTime"]
+    if dimensions := fact["query_params"].get("groupBy"):
+        resource["group_by"] = sorted(dimensions["options"])
+    if "response_envelope" in fact:
+        beside = fact["response_envelope"].items()
+        resource["beside"] = {key: rule["type"] for key, rule in beside if key != _list_key(fact)}
     resource |= _parameters(fact["query_params"])
     limit = re.match(r"(\d+) requests per minute", fact["rate_limit"])
     if limit is not None:
@@ -134,6 +148,14 @@ def _resource(fact: Facts, parent: Facts | None, example: Facts | None) -> dict[
     if example is not None:
         resource |= _paging(example["data"].get("pagination"))
     return resource
+
+
+def _required(params: Facts) -> Iterable[str]:
+    return (name for name, rule in params.items() if isinstance(rule, Mapping) and rule["required"])
+
+
+def _list_key(fact: Facts) -> str:
+    return str(fact["data_selector"].removeprefix("data."))
 
 
 def _paging(page: Facts | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from analytics_assets.sandbox.company import Record
 from analytics_assets.sandbox.pages import Turn, envelope, single
 from analytics_assets.sandbox.parameters import (
     audit_cursor,
@@ -23,6 +24,7 @@ from analytics_assets.sandbox.parameters import (
     read_offset,
     read_page_size,
     read_period,
+    read_volume_query,
 )
 from analytics_assets.sandbox.replies import (
     OK,
@@ -36,6 +38,7 @@ from analytics_assets.sandbox.replies import (
 from analytics_assets.sandbox.resources import Resource
 from analytics_assets.sandbox.routes import Route
 from analytics_assets.sandbox.state import State
+from analytics_assets.sandbox.volume import VolumeQuery, stamp
 
 _EVERYTHING = 10**9
 _TRANSPORT = "analytics_sandbox.transport"
@@ -101,6 +104,8 @@ class Api:
         count = read_page_size(info.params, min(options.page_limit, resource.page_limit))
         if resource.kind == "audit":
             return self._audit_body(resource, info.params, count)
+        if resource.kind == "volume":
+            return self._volume_body(resource, info.params, count)
         return self._list_body(route, info.params, count)
 
     def _whole_body(self, route: Route) -> bytes:
@@ -150,6 +155,32 @@ class Api:
             rows, total = workspace.audit_page(window, offset, count)
         turn = Turn(offset, count, total, lambda at: audit_cursor(at, window.floor, window.end))
         return envelope(resource, rows, turn.pagination(resource))
+
+    def _volume_body(self, resource: Resource, params: Mapping[str, str], count: int) -> bytes:
+        workspace = self._state.workspace
+        query = read_volume_query(params, resource.choice, workspace.now())
+        offset = read_offset(params.get("pagination.cursor"))
+        rows, total = workspace.volume_page(query, offset, count)
+        turn = Turn(offset, count, total, offset_cursor)
+        head = {
+            "path": "/observability/event_volume/v2.json",
+            "query": _echo(query, workspace.company.workspace_id),
+        }
+        return envelope(resource, rows, turn.pagination(resource), head)
+
+
+def _echo(query: VolumeQuery, workspace_id: str) -> Record:
+    """Tell a query as it was understood."""
+    names = {"source": "sourceId"}
+    only = {names.get(name, name): values for name, values in (query.only or {}).items()}
+    return {
+        "workspaceId": workspace_id,
+        "startTime": stamp(query.start),
+        "endTime": stamp(query.end),
+        "granularity": query.granularity,
+        **({"groupBy": query.group_by} if query.group_by else {}),
+        **only,
+    }
 
 
 def _request_info(

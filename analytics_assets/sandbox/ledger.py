@@ -88,6 +88,10 @@ class UsageLedger:
             row for index, column in enumerate(columns) for row in (*column[:passed], part[index])
         ]
 
+    def calls(self, source: int, day: date) -> int:
+        """Give the API calls of one source on one whole day."""
+        return self._own(source, day.replace(day=1), day.day - 1, day.day)[0][0]
+
     def _hash(self, source: int, day: int) -> float:
         mixed = (self._seed * 0x9E3779B97F4A7C15 + source * 0xBF58476D1CE4E5B9) & _MASK
         mixed = (mixed ^ (day * 0x94D049BB133111EB)) & _MASK

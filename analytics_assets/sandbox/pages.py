@@ -42,9 +42,19 @@ def single(resource: Resource, record: bytes) -> bytes:
     return b'{"data":{"%b":%b}}' % (resource.list_key.encode(), record)
 
 
-def envelope(resource: Resource, rows: list[bytes], pagination: Record | None) -> bytes:
-    """Put records into an answer; uses up the list, to copy large pages only once."""
-    start = b'{"data":{"%b":[' % resource.list_key.encode()
+def envelope(
+    resource: Resource, rows: list[bytes], pagination: Record | None, head: Record | None = None
+) -> bytes:
+    """Put records into an answer; uses up the list, to copy large pages only once.
+
+    Args:
+        resource: the list.
+        rows: its records on this page.
+        pagination: where the page stands, if there are pages.
+        head: what else the answer tells.
+    """
+    before = orjson.dumps(head)[1:-1] + b"," if head else b""
+    start = b'{"data":{%b"%b":[' % (before, resource.list_key.encode())
     end = b"]}}" if pagination is None else b'],"pagination":%b}}' % orjson.dumps(pagination)
     if not rows:
         return start + end

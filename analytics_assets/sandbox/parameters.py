@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta, timezone
 
 import orjson
 
-from analytics_assets.sandbox.moments import parse_moment, parse_month
+from analytics_assets.sandbox.moments import parse_moment, parse_month, utc_now
 from analytics_assets.sandbox.replies import RefusedError, invalid
 from analytics_assets.sandbox.resources import Choice
+from analytics_assets.sandbox.volume import DIMENSIONS, LONGEST, VolumeQuery
 
 DEFAULT_PAGE_SIZE = 200
 
@@ -62,6 +64,44 @@ def read_moment(params: Mapping[str, str], name: str) -> datetime | None:
         return parse_moment(text)
     except ValueError:
         raise invalid(name, "must be in ISO 8601 date format") from None
+
+
+def read_values(params: Mapping[str, str], name: str) -> list[str]:
+    """Give the values of a parameter that takes several: numbered, or one text with commas."""
+    numbered = [key for key in params if re.fullmatch(rf"{name}\.\d+", key)]
+    listed = params[name].split(",") if params.get(name) else []
+    return [params[key] for key in sorted(numbered, key=lambda key: int(key[len(name) + 1 :]))] + (
+        listed
+    )
+
+
+def read_volume_query(
+    params: Mapping[str, str], choice: Choice | None, now: datetime
+) -> VolumeQuery:
+    """Give what a request for the volume of events asks for."""
+    granularity = read_choice(params, choice)["granularity"]
+    start, end = (_needed_moment(params, name) for name in ("startTime", "endTime"))
+    # a clock that stands still does not make what has passed meanwhile the future
+    if end > max(now, utc_now()) - timedelta(minutes=1):
+        raise invalid("endTime", "must be at least one minute in the past")
+    if start >= end:
+        raise invalid("startTime", "must be before endTime")
+    if end - start > LONGEST[granularity]:
+        raise invalid("startTime", f"must be at most {LONGEST[granularity]} before endTime")
+    group_by = read_values(params, "groupBy")
+    if not set(group_by) <= set(DIMENSIONS):
+        raise invalid("groupBy", f"must be one of [{', '.join(DIMENSIONS)}]")
+    names = {"source": "sourceId", "eventType": "eventType", "eventName": "eventName"}
+    only = {name: read_values(params, param) for name, param in names.items()}
+    wanted = {name: values for name, values in only.items() if values}
+    return VolumeQuery(start, end, granularity, group_by, wanted)
+
+
+def _needed_moment(params: Mapping[str, str], name: str) -> datetime:
+    moment = read_moment(params, name)
+    if moment is None:
+        raise invalid(name, "is required")
+    return moment
 
 
 def offset_cursor(offset: int) -> str:

@@ -12,7 +12,7 @@ import orjson
 
 from analytics_assets.sandbox.company import Company, Ids, Record
 
-Kind = Literal["list", "plain", "single", "audit", "usage"]
+Kind = Literal["list", "plain", "single", "audit", "usage", "volume"]
 Key = tuple[str, ...]
 _PLACE = re.compile(r"\\\{\w+\\\}")
 
@@ -75,7 +75,7 @@ class Resource:
         path: where it is; of a list that hangs on another one with the field of the parent in
             braces, such as ``/groups/{userGroupId}/users``.
         list_key: where the records are in the ``data`` of an answer.
-        kind: ``list`` with pages, ``plain`` without, a ``single`` object, or one of the two that
+        kind: ``list`` with pages, ``plain`` without, a ``single`` object, or one of the three that
             are made in rooms of their own.
         key: the fields that identify a record, within its parent if it has one; a field that is
             missing counts as an empty text.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -17,9 +17,10 @@ from analytics_assets.sandbox.moments import millis, parse_moment, parse_month, 
 from analytics_assets.sandbox.options import Bounds, Order
 from analytics_assets.sandbox.records import Children, Collection
 from analytics_assets.sandbox.resources import Key, Resource
+from analytics_assets.sandbox.volume import KEPT_DAYS, EventVolume, VolumeQuery
 
 _USAGE_MONTHS = 36
-_OTHER_ROOMS = frozenset({"audit", "usage"})
+_OTHER_ROOMS = frozenset({"audit", "usage", "volume"})
 _EVERYTHING = 10**9
 
 
@@ -29,7 +30,8 @@ class Workspace:
     ``scale`` multiplies what a workspace owns (sources, destinations, users, audit events and so
     on; the three catalogs are the same for every workspace and stay as they are). ``counts`` sets
     the number of records of single lists (of a list that hangs on another one, the number for each
-    parent), and ``usage_months`` the months of usage history.
+    parent; of the volume of events, the number of events of each source), and ``usage_months`` the
+    months of usage history.
     Every method is safe to call from any thread while the server answers requests.
     """
 
@@ -62,6 +64,7 @@ class Workspace:
         self._audit = AuditTrail(company, self.counts["audit_events"], started, audit_fractions)
         self.history_start = months_back(started.date(), self.counts["usage_months"] - 1)
         self._ledger: UsageLedger | None = None
+        self._volume: EventVolume | None = None
         self._restated: dict[str, dict[Key, Mapping[str, Any]]] = {}
         self._dropped: dict[str, set[str]] = {}
 
@@ -78,7 +81,8 @@ class Workspace:
     def records(self, name: str) -> list[Record]:
         """Give every record of a list as it is served now, in served order.
 
-        For usage lists this is the whole history; audit events stop at the retention time. Records
+        For usage lists this is the whole history; audit events and the volume of events, by day and
+        all dimensions, stop at the retention time. Records
         of a list that hangs on another one carry the identifier of their parent, texts are records
         of one field.
         """
@@ -89,6 +93,9 @@ class Workspace:
             if resource.kind == "audit":
                 rows, _ = self.audit_page(self.audit_window(), 0, _EVERYTHING)
                 return [orjson.loads(row) for row in rows]
+            if resource.kind == "volume":
+                now = self.now()
+                return self.volume(VolumeQuery(now - timedelta(days=KEPT_DAYS), now))
             return [
                 resource.from_wire(row, parent)
                 for parent, collection in self._lists(resource)
@@ -98,6 +105,15 @@ class Workspace:
     def usage(self, name: str, period: str) -> list[Record]:
         """Give the usage rows of the month a period lies in, as they are served now."""
         return [orjson.loads(row) for row in self._usage_rows(name, parse_month(period))]
+
+    def volume(self, query: VolumeQuery) -> list[Record]:
+        """Give the entries that a query of the volume of events is answered with now."""
+        return [orjson.loads(row) for row in self.volume_page(query, 0, _EVERYTHING)[0]]
+
+    def volume_page(self, query: VolumeQuery, offset: int, count: int) -> tuple[list[bytes], int]:
+        """Give one page of the answer to a query, and how many entries it has."""
+        with self._lock:
+            return self._volume_room().page(query, self.now(), offset, count)
 
     def months(self) -> list[date]:
         """Give the first days of all months with usage, oldest first."""
@@ -227,9 +243,15 @@ class Workspace:
     def restate(self, name: str, key: str | Sequence[str], fields: Mapping[str, Any]) -> None:
         """Change fields of a usage row; the key is its timestamp, or source id and timestamp.
 
-        Other rows stay as they are, also the totals of the workspace.
+        Other rows stay as they are, also the totals of the workspace. Of the volume of events the
+        ``count`` can be changed; the key is source id, kind of call, event and time.
         """
         parts = (key,) if isinstance(key, str) else tuple(key)
+        if self._resources[name].kind == "volume":
+            day = parse_moment(parts[-1]).date().isoformat()
+            with self._lock:
+                self._volume_room().restate((*parts[:-1], day), fields["count"])
+            return
         if len(parts) != len(self._resources[name].key) or self._resources[name].kind != "usage":
             raise ValueError(f"{name} has no usage rows with the key {parts!r}")
         stamp = day_timestamp(parse_moment(parts[-1]).date())
@@ -260,7 +282,7 @@ class Workspace:
 
     def _editable(self, name: str, parent: str | None) -> Collection | AuditTrail:
         kind = self._resources[name].kind
-        if kind == "usage":
+        if kind in ("usage", "volume"):
             raise ValueError(f"{name} is changed with restate and drop_day")
         return self._audit if kind == "audit" else self._list_of(name, parent)
 
@@ -270,12 +292,21 @@ class Workspace:
         if month < self.history_start:
             return []
         with self._lock:
-            if self._ledger is None:
-                sources = range(self.counts["sources"])
-                identifiers = [self.company.id_of("sources", index) for index in sources]
-                self._ledger = UsageLedger(self.company.seed, identifiers)
-            rows = self._ledger.rows(name, month, self.now())
+            rows = self._ledger_room().rows(name, month, self.now())
             return self._with_changes(name, month, rows)
+
+    def _ledger_room(self) -> UsageLedger:
+        if self._ledger is None:
+            sources = range(self.counts["sources"])
+            identifiers = [self.company.id_of("sources", index) for index in sources]
+            self._ledger = UsageLedger(self.company.seed, identifiers)
+        return self._ledger
+
+    def _volume_room(self) -> EventVolume:
+        if self._volume is None:
+            calls = self._ledger_room().calls
+            self._volume = EventVolume(self.company, self.counts["sources"], calls)
+        return self._volume
 
     def _with_changes(self, name: str, month: date, rows: list[bytes]) -> list[bytes]:
         prefix = month.isoformat()[:7]
@@ -316,7 +347,8 @@ def _counts(
         if row.size and row.kind != "single"
     }
     counts["usage_months"] = _USAGE_MONTHS
-    known = [*counts, *(row.name for row in resources.values() if row.parent is not None)]
+    for_each = [row.name for row in resources.values() if row.parent or row.kind == "volume"]
+    known = [*counts, *for_each]
     unknown = sorted(set(overrides) - set(known))
     if unknown:
         raise ValueError(f"no such list: {', '.join(unknown)}; known are {', '.join(known)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Final
 
 from analytics_assets.sandbox.company import BASE62, Company, Ids, Record, chance
 from analytics_assets.sandbox.resources import Choice, Parent, Resource
@@ -23,6 +24,8 @@ _ACTIONS = (
     "Viewed", "Started", "Completed", "Updated", "Removed", "Clicked", "Shared", "Failed",
     "Requested", "Cancelled",
 )  # fmt: skip
+EVENT_NAMES: Final = len(_THINGS) * len(_ACTIONS)
+"""How many events there are, before their names get a number."""
 _OTHER_RULES: tuple[tuple[str, str | None, int], ...] = (
     ("COMMON", None, 1), ("IDENTIFY", None, 1), ("IDENTIFY", None, 2), ("GROUP", "", 1),
     ("PAGE", "Checkout", 1), ("SCREEN", None, 1),
@@ -94,7 +97,8 @@ def _rules_of(company: Company, plan: int) -> int:
     return company.counts.get("tracking_plan_rules", usual)
 
 
-def _event_name(number: int) -> str:
+def event_name(number: int) -> str:
+    """Give the name of an event."""
     thing = _THINGS[number % len(_THINGS)]
     action = _ACTIONS[(number // len(_THINGS) + number) % len(_ACTIONS)]
     generation = number // (len(_THINGS) * len(_ACTIONS))
@@ -108,7 +112,7 @@ def _rule_of(plan: int, index: int) -> tuple[str, str | None, int, bool]:
         return kind, key, version, index == 1
     block, place = divmod(index - len(_OTHER_RULES), 7)  # five events, the last in three versions
     event = plan * 11 + block * 5 + min(place, 4)
-    return "TRACK", _event_name(event), max(place - 3, 1), place in (4, 5)
+    return "TRACK", event_name(event), max(place - 3, 1), place in (4, 5)
 
 
 def _tracking_plan_rules_head(company: Company, plan: int, index: int) -> Record:

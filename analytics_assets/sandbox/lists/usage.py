@@ -1,8 +1,8 @@
-"""What it costs: the usage lists, whose rows the ledger works out."""
+"""What it costs: usage, whose rows the ledger works out, and the volume of events."""
 
 from __future__ import annotations
 
-from analytics_assets.sandbox.resources import Resource
+from analytics_assets.sandbox.resources import Choice, Resource
 
 _DAY = ("timestamp",)
 _SOURCE_AND_DAY = ("sourceId", "timestamp")
@@ -31,5 +31,15 @@ ROWS = (
         "dailyPerSourceMTUUsage",
         "usage",
         _SOURCE_AND_DAY,
+    ),
+    Resource(
+        "events_volume",
+        "/events/volume",
+        "result",
+        "volume",
+        ("source.id", "eventType", "eventName", "series.time"),
+        choice=Choice("granularity", ("DAY", "HOUR", "MINUTE")),
+        last_next="missing",
+        rate_limit=60,
     ),
 )
