@@ -88,6 +88,11 @@ def change_everything(project: Project, group: str) -> None:
             fields = {c.field: int(record[c.field]) + 1 for c in endpoint.counters}
             key = [record[wire] for wire in endpoint.primary_key]
             workspace.restate(name, key, fields)
+        elif endpoint.window:
+            record = workspace.records(name)[-1]
+            point = record["series"][-1]
+            key = [record["source"]["id"], record["eventType"], record.get("eventName", "")]
+            workspace.restate(name, [*key, point["time"]], {"count": point["count"] + 1})
         else:
             record = workspace.records(name)[0]
             workspace.put(name, {**record, **changed_field(endpoint, record)})

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
@@ -196,7 +196,8 @@ class Project:
             if endpoint.monthly:
                 expected = self.expected_usage(name)
             else:
-                expected = expected_rows(endpoint, self.sandbox.served(name))
+                served = unfolded(endpoint, self.sandbox.served(name))
+                expected = expected_rows(endpoint, served)
             assert_same(name, self.rows(name), expected)
 
     def expected_usage(self, name: str, months: Sequence[date] | None = None) -> list[Row]:
@@ -306,7 +307,8 @@ def materialized(result: ExecuteInProcessResult) -> dict[str, Mapping[str, Any]]
 
 def snake(name: str) -> str:
     """Spell a wire name as a column."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[^_])(?=[A-Z][a-z])", "_", name).lower()
+    spelt = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[^_])(?=[A-Z][a-z])", "_", name).lower()
+    return spelt.replace(".", "_")
 
 
 def fingerprint(value: str) -> str:
@@ -333,6 +335,32 @@ def expected_rows(endpoint: Endpoint, records: Iterable[Mapping[str, Any]]) -> l
             row[snake(wire)] = _typed(endpoint, wire, value)
         by_key[tuple(row[name] for name in endpoint.key_columns)] = row
     return sort_rows(endpoint, by_key.values())
+
+
+def unfolded(
+    endpoint: Endpoint, records: Iterable[Mapping[str, Any]]
+) -> Iterator[Mapping[str, Any]]:
+    """Yield a record for each item of a series, with those fields of its record that are columns.
+
+    Other records are yielded as they are.
+    """
+    if endpoint.unfold is None:
+        yield from records
+        return
+    for record in records:
+        shared = {
+            column.field: _at(record, column.field)
+            for column in endpoint.columns
+            if column.field.split(".")[0] in record
+        }
+        yield from ({**shared, **item} for item in record[endpoint.unfold])
+
+
+def _at(record: Mapping[str, Any], path: str) -> Any:
+    value: Any = record
+    for step in path.split("."):
+        value = (value or {}).get(step)
+    return value
 
 
 def _typed(endpoint: Endpoint, wire: str, value: Any) -> Any:

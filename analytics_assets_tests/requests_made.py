@@ -11,7 +11,7 @@ from typing import Any
 
 from analytics_assets.sandbox import RequestInfo
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
-from analytics_assets.segment.model import Endpoint, Parent, Values
+from analytics_assets.segment.model import Endpoint, Parent, Values, Window
 from analytics_assets_tests.harness import ALL_TABLES, Project
 
 _PATHS = [(re.compile(re.sub(r"\{\w+\}", r"[^/]+", e.path)), e.name) for e in ENDPOINTS]
@@ -53,6 +53,8 @@ def chains(project: Project, endpoint: Endpoint, months: int) -> list[Sequence[A
     if endpoint.monthly:
         return [sandbox.workspace.usage(endpoint.name, month) for month in periods(months)]
     found = sandbox.served(endpoint.name)
+    if isinstance(way, Window):  # every window has an entry for each event of each source
+        return [found] * ceil(way.look_back / way.days)
     if isinstance(way, Values):
         return [[row for row in found if row[way.param] == value] for value in way.values]
     if isinstance(way, Parent):

@@ -23,7 +23,7 @@ from analytics_assets_tests.conftest import project_for
 from analytics_assets_tests.harness import Project, assert_same, expected_rows, failure_of
 from analytics_assets_tests.timetravel import USAGE, assert_usage
 
-SELECT = "group:usage,audit_events"
+SELECT = ",".join([*USAGE, "audit_events"])
 OPTIONS = Options(counts={"sources": 3, "audit_events": 40})
 HOOK = Path(__file__).parent / "crashing"
 
@@ -69,7 +69,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     with Sandbox(OPTIONS, now=datetime.now(timezone.utc)) as sandbox:
         project = project_for(sandbox, folder)
         prepare(project)
-        assert failure_of(project.materialize("group:usage", "audit_events")) == ""
+        assert failure_of(project.materialize(*USAGE, "audit_events")) == ""
         change(project)
         sandbox.clear()
         done = project.run(SELECT, CALLS_FILE=str(folder / "calls.json"))
@@ -126,7 +126,7 @@ def test_a_killed_run_is_made_good_by_the_next(
     for number in (first, *(max(round(share * calls[phase]), 1) for share in later)):
         change(project)
         run_killed(project, phase, number)
-        result = project.materialize("group:usage", "audit_events")
+        result = project.materialize(*USAGE, "audit_events")
         assert failure_of(result) == ""
         assert_right(project)
 
@@ -138,5 +138,5 @@ def test_two_kills_in_a_row_on_a_new_database(start: Callable[..., Project]) -> 
     for number in (45, 12):
         run_killed(project, "load", number)
         change(project)
-    assert failure_of(project.materialize("group:usage", "audit_events")) == ""
+    assert failure_of(project.materialize(*USAGE, "audit_events")) == ""
     assert_right(project)

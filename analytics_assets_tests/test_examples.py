@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from dagster import ExecuteInProcessResult
 
 from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
-from analytics_assets.segment.model import Endpoint, Parent, Values
+from analytics_assets.segment.model import Endpoint, Parent, Values, Window
 from analytics_assets_tests.conftest import project_for
 from analytics_assets_tests.harness import (
     ALL_TABLES,
@@ -27,6 +28,7 @@ from analytics_assets_tests.harness import (
     failure_of,
     materialized,
     records,
+    unfolded,
     with_daily,
 )
 
@@ -57,6 +59,9 @@ def chains(endpoint: Endpoint) -> dict[str, list[dict[str, Any]]]:
     if isinstance(way, Parent):
         parents = [record[way.field] for record in served(BY_NAME[way.resource])]
         return {p: [{way.param: p, **r} for r in served(endpoint)] for p in parents}
+    if isinstance(way, Window):  # those of the current month
+        days = datetime.now(timezone.utc).day
+        return {str(number): served(endpoint) for number in range(ceil(days / way.days))}
     return {"": served(endpoint)}
 
 
@@ -91,7 +96,8 @@ def example(info: RequestInfo) -> Reply:
 
 def expected(endpoint: Endpoint) -> list[Row]:
     """Work out what the table should hold."""
-    rows = expected_rows(endpoint, [row for chain in chains(endpoint).values() for row in chain])
+    walked = [row for chain in chains(endpoint).values() for row in chain]
+    rows = expected_rows(endpoint, unfolded(endpoint, walked))
     return with_daily(endpoint, rows) if endpoint.monthly else rows
 
 
@@ -212,6 +218,11 @@ def test_sliced_values_written_down_by_hand(
         ("sfnc_wXzcDGFR3KmjLDrtSawNHf", "SOURCE")
     ]
     assert project.query("SELECT count(*) FROM analytics.group_users") == [(0,)]
+    days = [datetime(2023, 1, day, tzinfo=timezone.utc) for day in (1, 2)]
+    assert project.query(
+        "SELECT source_id, source_slug, event_type, event_name, time, count"
+        " FROM analytics.events_volume ORDER BY time"
+    ) == [("", None, "", "", days[0], 15637147), ("", None, "", "", days[1], 16867499)]
 
 
 @pytest.mark.parametrize("pages", [1, 2], ids=["within a page", "on the next page"])

@@ -17,6 +17,7 @@ from analytics_assets.segment.errors import ResourceError
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.segment.pages import Chain, next_cursor, unpack
 from analytics_assets.segment.records import BadValue, RowTyper
+from analytics_assets.segment.unfolding import unfolded
 from analytics_assets_tests.faults import KINDS, everything, inject
 from analytics_assets_tests.harness import Project, failure_of, materialized
 
@@ -106,6 +107,7 @@ def test_an_answer_is_taken_as_it_is_or_refused(case: tuple[str, Any]) -> None:
         found, pagination = unpack(endpoint, body)
         next_cursor(endpoint, Chain(), found, pagination, 200)
         records = [{endpoint.strings: text} for text in found] if endpoint.strings else found
+        records = list(unfolded(endpoint, records))
         table = RowTyper(endpoint, {}, redact=False).table(records)
     except (ResourceError, BadValue) as error:
         assert str(error)  # noqa: PT017 - either outcome is right

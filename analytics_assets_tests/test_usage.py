@@ -25,8 +25,8 @@ CALLS, SOURCES = "usage_api_calls_daily", "usage_api_calls_sources_daily"
 
 
 def load(project: Project, *names: str, **options: Any) -> None:
-    """Materialize (the usage group if nothing is named) and expect success."""
-    assert failure_of(project.materialize(*(names or ("group:usage",)), **options)) == ""
+    """Materialize (all usage if nothing is named) and expect success."""
+    assert failure_of(project.materialize(*(names or USAGE), **options)) == ""
 
 
 def test_a_run_a_day_over_the_end_of_a_month(start: Start) -> None:
@@ -83,7 +83,7 @@ def test_a_new_machine_goes_on_where_the_old_one_stopped(start: Start, tmp_path:
     """Prevents state that is left behind in a working folder when only the database moves."""
     project = start_at(start, utc(2026, 3, 5), TINY, ANALYTICS_USAGE_START="2025-12")
     with at(project, utc(2026, 3, 5)):
-        load(project, "group:usage", "audit_events")
+        load(project, *USAGE, "audit_events")
     other = tmp_path / "other machine"
     other.mkdir()
     shutil.copy(project.database, other / "moved.duckdb")
@@ -96,7 +96,7 @@ def test_a_new_machine_goes_on_where_the_old_one_stopped(start: Start, tmp_path:
     }
     moved = replace(project, folder=other, env=env)
     with at(moved, utc(2026, 3, 6)):
-        load(moved, "group:usage", "audit_events")
+        load(moved, *USAGE, "audit_events")
         assert all(months_asked(moved, name) == ["2026-02", "2026-03"] for name in USAGE)
         assert moved.sandbox.count("/audit-events") == 1
         assert "startTime" in next(
@@ -115,7 +115,7 @@ def test_a_failed_month_moves_nothing(start: Start) -> None:
 
     with at(project, utc(2026, 3, 5)):
         project.sandbox.intercept = break_february
-        result = project.materialize("group:usage", api={"retries": 0})
+        result = project.materialize(*USAGE, api={"retries": 0})
         assert CALLS in failure_of(result)
         assert "month 2026-02" in failure_of(result)
         assert set(materialized(result)) == set(USAGE) - {CALLS}
@@ -198,7 +198,7 @@ def test_bad_months_are_refused_before_any_request(
     """Prevents a slip of the pen from reaching the API, or from ending in a traceback."""
     project = start(TINY, **env)
     with at(project, utc(2026, 3, 5)):
-        failed = failure_of(project.materialize("group:usage", config=config))
+        failed = failure_of(project.materialize(*USAGE, config=config))
     assert failed.startswith(said)
     assert failed.endswith(".")
     assert "\n" not in failed
@@ -221,7 +221,7 @@ def test_a_refused_month_is_named_and_not_asked_for_again(start: Start, message:
 
     project.sandbox.intercept = refuse
     with at(project, utc(2026, 3, 5)):
-        result = project.materialize("group:usage")
+        result = project.materialize(*USAGE)
     text = failure_of(result)
     assert CALLS in text
     assert "month 2026-01" in text
@@ -307,7 +307,7 @@ def test_a_count_that_is_no_number_fails_its_asset_alone(start: Start, count: ob
     project = start(TINY, ANALYTICS_USAGE_START="2026-01")
     project.sandbox.workspace.restate(CALLS, "2026-02-03T00:00:00.000Z", {"apiCalls": count})
     with at(project, utc(2026, 2, 20)):
-        result = project.materialize("group:usage")
+        result = project.materialize(*USAGE)
     text = failure_of(result)
     assert CALLS in text
     assert "month 2026-02: row 2, field 'apiCalls': expected bigint" in text

@@ -13,7 +13,7 @@ from analytics_assets.segment.endpoints import in_group
 from analytics_assets.segment.months import month_range
 from analytics_assets_tests.harness import Project, assert_same
 
-USAGE = tuple(endpoint.name for endpoint in in_group("usage"))
+USAGE = tuple(endpoint.name for endpoint in in_group("usage") if endpoint.monthly)
 
 
 def start_at(

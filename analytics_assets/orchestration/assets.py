@@ -37,11 +37,12 @@ class LoadConfig(Config):
 
     start_month: str | None = Field(
         default=None,
-        description="First month of usage to load again, YYYY-MM; default: end_month.",
+        description="First month of usage and volume to load again, YYYY-MM; default: end_month.",
     )
     end_month: str | None = Field(
         default=None,
-        description="Last month of usage to load again, YYYY-MM; default: the current one.",
+        description="Last month of usage and volume to load again, YYYY-MM; default: the current"
+        " one.",
     )
     audit_start: str | None = Field(
         default=None, description="Day from which audit events are loaded again, YYYY-MM-DD."

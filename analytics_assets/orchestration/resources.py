@@ -97,6 +97,9 @@ class AnalyticsApi(_Strict):
     audit_overlap_minutes: float = Field(
         default=15.0, description="Minutes of audit events that each run reads again."
     )
+    volume_overlap_days: int = Field(
+        default=2, description="Days of events_volume before the newest that each run reads again."
+    )
 
     def settings(
         self, *, token: Callable[[], str] | None = None, redact: bool | None = None
@@ -128,6 +131,7 @@ class AnalyticsApi(_Strict):
             parallel_requests=self.parallel_requests,
             redact=_redacts() if redact is None else redact,
             overlap_minutes=self.audit_overlap_minutes,
+            overlap_days=self.volume_overlap_days,
             fingerprint_key=_fingerprint_key(),
         )
 
@@ -155,6 +159,7 @@ class AnalyticsApi(_Strict):
             "max_wait": (0, 86400),
             "parallel_requests": (1, 64),
             "audit_overlap_minutes": (1, 90 * 24 * 60),
+            "volume_overlap_days": (0, 90),
         }
         for name, (low, high) in limits.items():
             value = getattr(self, name)

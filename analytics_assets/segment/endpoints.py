@@ -23,6 +23,7 @@ from analytics_assets.segment.model import (
     Parent,
     Reference,
     Values,
+    Window,
 )
 
 _DOCS = "https://docs.segmentapis.com/tag"
@@ -626,6 +627,36 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         docs=f"{_DOCS}/Monthly-Tracked-Users",
         slice=Months(),
         references=(_TO_SOURCE,),
+    ),
+    Endpoint(
+        name="events_volume",
+        group="usage",
+        path="/events/volume",
+        data_selector="data.result",
+        primary_key=("source.id", "eventType", "eventName", "time"),
+        description=(
+            "One row per source, kind of call, event and day: how many events came in. Not"
+            " cumulative, so days and sources add up. The table keeps every day it has ever loaded."
+        ),
+        columns=(
+            Column("source.id", "text", "Source concerned; joins to sources.id.", missing=""),
+            Column("source.slug", "text", "Slug of the source at the time of the load."),
+            Column("eventType", "text", "Kind of call, such as TRACK or IDENTIFY.", missing=""),
+            Column("eventName", "text", "Event of a track call; empty for others.", missing=""),
+            Column("time", "timestamp", "The day, by its first moment (UTC)."),
+            Column("count", "bigint", "Valid events received on the day; today's still grows."),
+        ),
+        docs=f"{_DOCS}/Events",
+        slice=Window(day="time"),
+        params=(
+            ("granularity", "DAY"),
+            ("groupBy.0", "source"),
+            ("groupBy.1", "eventType"),
+            ("groupBy.2", "eventName"),
+        ),
+        unfold="series",
+        rate_limit=60,
+        references=(Reference("source.id", "sources"),),
     ),
 )
 

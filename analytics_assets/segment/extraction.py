@@ -13,11 +13,14 @@ from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from analytics_assets.segment.errors import AnalyticsError, ResourceError
-from analytics_assets.segment.model import Endpoint, Months, Parent, Values
+from analytics_assets.segment.model import Endpoint, Months, Parent, Values, Window
 from analytics_assets.segment.pages import Chain, check_progress, next_cursor, shortages, unpack
+from analytics_assets.segment.windows import days_of
 
 NOT_FOUND: Final = 404
 UNAVAILABLE: Final = frozenset({401, 403, NOT_FOUND})
+TOO_OLD: Final = frozenset({400, 422})
+"""What days that the API has forgotten may be refused with; which of them is not documented."""
 
 
 class Extraction:
@@ -29,9 +32,11 @@ class Extraction:
             while the parent is read.
         parent: the extraction that finds them.
         start: value of ``startTime``, for a list that follows a cursor.
+        forgettable: windows of days that the API may have forgotten, and refuse.
 
     Attributes:
-        gone: chains whose parent is gone: whatever came of them does not count.
+        gone: chains whose parent is gone, or whose days are forgotten: whatever came of them does
+            not count.
 
     The threads that fetch and the one that types share it: a lock guards what they change.
     """
@@ -43,6 +48,7 @@ class Extraction:
         *,
         parent: Extraction | None = None,
         start: str | None = None,
+        forgettable: Iterable[str] = (),
     ) -> None:
         self.endpoint = endpoint
         self.parent = parent
@@ -54,6 +60,7 @@ class Extraction:
         self.requests = 0
         self.waited = 0.0
         self.seconds = 0.0
+        self._forgettable = frozenset(forgettable)
         self.chains: dict[str, Chain] = {} if parent else {name: Chain() for name in chains}
         self._lock = threading.Lock()
         self._begun: float | None = None
@@ -113,14 +120,20 @@ class Extraction:
         The path of a parent that is gone by now is no failure yet: see :meth:`missing`. Nor is a
         refused value before the others have answered, for all of them tell of a missing feature.
         """
-        status = getattr(error, "status", None)
-        waits = {NOT_FOUND} if self.endpoint.parent else UNAVAILABLE
-        sliced = isinstance(self.endpoint.slice, (Parent, Values))
-        if sliced and status in waits and isinstance(error, ResourceError):
+        if isinstance(error, ResourceError) and self._can_wait(error.status, chain):
             with self._lock:
                 self.chains[chain].refusal = error
         else:
             self.fail(error, chain)
+
+    def _can_wait(self, status: int | None, chain: str) -> bool:
+        """Tell whether a refusal is judged only when all chains have answered."""
+        if self.endpoint.window:
+            first_page = not self.chains[chain].pages
+            return chain in self._forgettable and status in TOO_OLD and first_page
+        if isinstance(self.endpoint.slice, (Parent, Values)):
+            return status in ({NOT_FOUND} if self.endpoint.parent else UNAVAILABLE)
+        return False
 
     def note_answer(self, waited: float) -> None:
         """Note that an answer has come, and how long the rate limit held its request back."""
@@ -162,10 +175,23 @@ class Extraction:
         for name in sorted(still):
             self.fail(self.missing[name], name)
 
+    def _end_look_back(self) -> None:
+        """Leave out a window that was refused, and those before it, so that there is no hole."""
+        last = max(self.missing)
+        self.gone = frozenset(name for name in self.chains if name <= last)
+        for name in self.gone:
+            self.chains[name].done = True
+        self.warnings.append(
+            f"the API does not give the days up to {days_of(last)[1]} any more, so the look back"
+            f" ends there ({self.missing[last]})"
+        )
+
     def finish(self) -> None:
         """Once nothing more is under way: a reading that did not reach its end has failed."""
         if self.failure is None and self.parent and self.parent.failure:
             self.fail(_because_of_parent(self.parent))
+        if self.failure is None and self.endpoint.window and self.missing:
+            self._end_look_back()
         for name, refusal in self.missing.items():
             if not self.chains[name].done:
                 self.fail(refusal, name)
@@ -201,7 +227,23 @@ def chain_label(endpoint: Endpoint, chain: str) -> str:
         return f"month {chain[:7]}"
     if isinstance(endpoint.slice, (Values, Parent)):
         return f"{endpoint.slice.param} {chain}"
+    if isinstance(endpoint.slice, Window):
+        return "days {} to {}".format(*days_of(chain))
     return chain
+
+
+def slice_names(endpoint: Endpoint) -> tuple[str, ...]:
+    """Return the names of the parameters that tell one slice of a list from another."""
+    way = endpoint.slice
+    if isinstance(way, Window):
+        return way.start, way.end
+    return (way.param,) if way else ()
+
+
+def slice_params(endpoint: Endpoint, chain: str) -> dict[str, str]:
+    """Return the parameters that ask for a chain, by name."""
+    values = chain.split("/") if endpoint.window else [chain]
+    return dict(zip(slice_names(endpoint), values, strict=True))
 
 
 class Routes:
@@ -237,6 +279,5 @@ def _pattern(prefix: str, path: str) -> re.Pattern[str]:
 def _chain_name(endpoint: Endpoint, found: re.Match[str], url: SplitResult) -> str:
     if endpoint.parent:
         return unquote(found.group(1))
-    if isinstance(endpoint.slice, (Months, Values)):
-        return dict(parse_qsl(url.query)).get(endpoint.slice.param, "")
-    return ""
+    query = dict(parse_qsl(url.query))
+    return "/".join(query.get(name, "") for name in slice_names(endpoint))

@@ -22,7 +22,8 @@ class Column:
     """A top-level field of a record and the column that stores it.
 
     Attributes:
-        field: name of the field as the API spells it.
+        field: name of the field as the API spells it; of a list that is unfolded a dot may lead
+            into an object, as in ``source.id``.
         type: type of the column; every nested value is ``json``.
         description: one line for the reader of the table.
         missing: what stands for a value that a record lacks, in a column of the key.
@@ -44,7 +45,7 @@ class Column:
     @property
     def name(self) -> str:
         """The column name in snake_case, equal to what dlt's default naming makes of the field."""
-        return _WORD_START.sub("_", self.field).lower()
+        return _WORD_START.sub("_", self.field).lower().replace(".", "_")
 
     @property
     def secret(self) -> bool:
@@ -111,7 +112,29 @@ class Parent:
     field: str = "id"
 
 
-Slice = Months | Values | Parent
+@dataclass(frozen=True)
+class Window:
+    """One chain of pages for each window of days, which the API wants a start and an end of.
+
+    A run asks for what is new since the last one and some days before. The API forgets: a window
+    that it refuses ends the look back, unless it is the newest. What is loaded stays for ever.
+
+    Attributes:
+        day: field that holds the day of a row.
+        start: query parameter of the first moment.
+        end: query parameter of the moment after the last.
+        days: length of a window, in days.
+        look_back: days that a first load asks for, today included.
+    """
+
+    day: str
+    start: str = "startTime"
+    end: str = "endTime"
+    days: int = 30
+    look_back: int = 90
+
+
+Slice = Months | Values | Parent | Window
 """How a list is asked for that one walk over its pages does not give whole."""
 
 
@@ -131,6 +154,10 @@ class Endpoint:
         paginated: whether the list takes ``pagination.*`` and answers with ``data.pagination``.
         feature: product feature a workspace may lack; 401, 403 and 404 then mean "not available".
         slice: how the list is asked for, if not in one walk over its pages.
+        params: query parameters that go with every request, and their values.
+        unfold: list within a record of which every item makes a row. Beside the fields of the item
+            stand those of the record that are columns; what else the record holds is about all
+            items together, and left out.
         single: whether the selector names one object, which makes a list of one record.
         strings: name for the values of a list of bare strings.
         page_limit: largest page the list takes, if that is less than usual.
@@ -153,6 +180,8 @@ class Endpoint:
     paginated: bool = True
     feature: str | None = None
     slice: Slice | None = None
+    params: tuple[tuple[str, str], ...] = ()
+    unfold: str | None = None
     single: bool = False
     strings: str | None = None
     page_limit: int | None = None
@@ -172,9 +201,19 @@ class Endpoint:
         return self.slice if isinstance(self.slice, Parent) else None
 
     @property
+    def window(self) -> Window | None:
+        """How the list is asked for by windows of days, ``None`` if it is not."""
+        return self.slice if isinstance(self.slice, Window) else None
+
+    @property
+    def by_day(self) -> bool:
+        """Whether every row is about a day, and every chain of pages about days of its own."""
+        return self.monthly or self.window is not None
+
+    @property
     def full_list(self) -> bool:
         """Whether a load reads every record there is, so that a missing one has been deleted."""
-        return not self.monthly and self.cursor is None
+        return not self.by_day and self.cursor is None
 
     @property
     def followed(self) -> bool:
@@ -202,7 +241,7 @@ class Endpoint:
     @property
     def cursor_column(self) -> str | None:
         """The column that tells how new a row is, for endpoints that are loaded by time."""
-        field = DAY if self.monthly else self.cursor
+        field = self.window.day if self.window else DAY if self.monthly else self.cursor
         return next((column.name for column in self.columns if column.field == field), None)
 
     @property

@@ -160,9 +160,16 @@ def _mark(endpoint: Endpoint, records: Sequence[Any]) -> int:
     """Return a number that is the same for pages with the same keys."""
     keys = endpoint.primary_key
     try:
-        return hash(tuple(tuple(map(record.get, keys)) for record in records))
+        return hash(tuple(tuple(_at(record, key) for key in keys) for record in records))
     except (AttributeError, TypeError):  # no objects, or odd keys: typing will name them
         return hash(repr(records))
+
+
+def _at(record: Any, field: str) -> Any:
+    """Return a field of a record; a dot leads into an object."""
+    outer, _, inner = field.partition(".")
+    value = record.get(outer)
+    return value.get(inner) if inner and value is not None else value
 
 
 def shortages(chains: Mapping[str, Chain]) -> list[str]:

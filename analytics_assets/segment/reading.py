@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from analytics_assets.segment.errors import AnalyticsError, ResourceError
 from analytics_assets.segment.extraction import UNAVAILABLE, Extraction
-from analytics_assets.segment.model import Endpoint, Months, Parent, Values
+from analytics_assets.segment.model import Endpoint, Parent, Values
 from analytics_assets.segment.records import RowTyper
 from analytics_assets.segment.staging import Staging
 
@@ -83,10 +83,15 @@ def fault_of(endpoint: Endpoint, endpoints: Mapping[str, Endpoint]) -> ResourceE
     return None
 
 
-def static_chains(endpoint: Endpoint, months: list[str]) -> list[str]:
-    """Return the names of the chains that are known before anything is read."""
-    if isinstance(endpoint.slice, Months):
-        return months
+def static_chains(endpoint: Endpoint, periods: list[str]) -> list[str]:
+    """Return the names of the chains that are known before anything is read.
+
+    Args:
+        endpoint: what is read.
+        periods: the months or windows to ask for, if its rows are about days.
+    """
+    if endpoint.by_day:
+        return periods
     if isinstance(endpoint.slice, Values):
         return list(endpoint.slice.values)
     return [""]

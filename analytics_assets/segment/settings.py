@@ -40,6 +40,7 @@ class ApiSettings:
         fingerprint_key: the team's own key of fingerprints, empty without one; not part of the
             representation.
         overlap_minutes: how far before the newest loaded audit event a run starts again.
+        overlap_days: how far before the newest loaded day of volume a run starts again.
     """
 
     base_url: str
@@ -54,6 +55,7 @@ class ApiSettings:
     parallel_requests: int = 16
     redact: bool = True
     overlap_minutes: float = 15.0
+    overlap_days: int = 2
     fingerprint_key: str = field(default="", repr=False)
 
 
@@ -63,8 +65,8 @@ class LoadOptions:
 
     Attributes:
         usage_start: ``YYYY-MM`` of the first month of usage, ``None`` for twelve months back.
-        start_month: first month of usage to reload, ``YYYY-MM``.
-        end_month: last month of usage to reload, ``YYYY-MM``.
+        start_month: first month of usage and volume to reload, ``YYYY-MM``.
+        end_month: last month of usage and volume to reload, ``YYYY-MM``.
         audit_start: day from which audit events are loaded again, ``YYYY-MM-DD``.
         expect_fewer_rows: accept lists that are empty or less than half of what they were.
     """

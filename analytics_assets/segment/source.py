@@ -21,13 +21,14 @@ from dlt.sources.rest_api.typing import ClientConfig, EndpointResource, RESTAPIC
 
 from analytics_assets.segment.client import ApiSession
 from analytics_assets.segment.errors import ResourceError, unexpected
-from analytics_assets.segment.extraction import Extraction, Routes
-from analytics_assets.segment.model import Endpoint, Parent, Slice
+from analytics_assets.segment.extraction import Extraction, Routes, slice_names, slice_params
+from analytics_assets.segment.model import Endpoint, Parent
 from analytics_assets.segment.paginator import GuardedPaginator
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.records import BadValue
 from analytics_assets.segment.settings import ApiSettings
 from analytics_assets.segment.spans import span
+from analytics_assets.segment.unfolding import unfolded
 
 RAW: Final = "_raw"
 SLICES: Final = "_slices"
@@ -99,7 +100,7 @@ def _config(reading: Reading, routes: Routes, settings: ApiSettings) -> Endpoint
     }
     if parent := endpoint.parent:
         config["endpoint"]["path"] = endpoint.path.replace(
-            f"{{{parent.param}}}", _of_slice(endpoint, parent)
+            f"{{{parent.param}}}", _of_slice(endpoint, parent.param)
         )
         config["include_from_parent"] = [parent.param]
     return cast(EndpointResource, config)
@@ -107,20 +108,20 @@ def _config(reading: Reading, routes: Routes, settings: ApiSettings) -> Endpoint
 
 def _params(extraction: Extraction, settings: ApiSettings) -> dict[str, Any]:
     endpoint = extraction.endpoint
-    params: dict[str, Any] = {}
+    params: dict[str, Any] = dict(endpoint.params)
     if endpoint.paginated:
         params["pagination.count"] = min(
             settings.page_size, endpoint.page_limit or settings.page_size
         )
-    if endpoint.slice and not endpoint.parent:
-        params[endpoint.slice.param] = _of_slice(endpoint, endpoint.slice)
+    if not endpoint.parent:
+        params |= {name: _of_slice(endpoint, name) for name in slice_names(endpoint)}
     if extraction.start:
         params["startTime"] = extraction.start
     return params
 
 
-def _of_slice(endpoint: Endpoint, way: Slice) -> str:
-    return f"{{resources.{endpoint.name}{SLICES}.{way.param}}}"
+def _of_slice(endpoint: Endpoint, param: str) -> str:
+    return f"{{resources.{endpoint.name}{SLICES}.{param}}}"
 
 
 def _slices(reading: Reading, raw: Raw, settings: ApiSettings) -> DltResource:
@@ -133,8 +134,7 @@ def _slices(reading: Reading, raw: Raw, settings: ApiSettings) -> DltResource:
         slices = _parent_slices(extraction, way, at_once)
         parent = raw[way.resource + RAW]
         return dlt.transformer(slices, data_from=parent, name=name)
-    assert way is not None  # noqa: S101 - asked for lists with slices only
-    chains = [[{way.param: chain}] for chain in extraction.chains]
+    chains = [[slice_params(reading.endpoint, chain)] for chain in extraction.chains]
     return dlt.resource(chains, name=name, selected=False)
 
 
@@ -190,14 +190,15 @@ def _typing(reading: Reading, routes: Routes) -> Callable[[Any], pa.Table | None
                 record[parent.param] = unquote(record.pop(included))
         try:
             with span("type"):
-                table = reading.typer.table(page, rows.get(chain, 0))
+                records = unfolded(reading.endpoint, page, rows.get(chain, 0))
+                table = reading.typer.table(records, rows.get(chain, 0))
         except BadValue as error:
             extraction.fail(ResourceError(str(error), status=200), chain)
             return None
         except Exception as error:  # noqa: BLE001 - a surprise in one resource must not end the rest
             extraction.fail(unexpected(error), chain)
             return None
-        rows[chain] = rows.get(chain, 0) + len(page)
+        rows[chain] = rows.get(chain, 0) + len(records)
         return table.replace_schema_metadata({"chain": chain})
 
     return typed

@@ -81,11 +81,11 @@ class Staging:
             self.rows = len(self._last_rows)
 
     def _apart(self, keys: Sequence[pa.Table]) -> Sequence[pa.Table]:
-        """Join the keys of pages, except months of usage that share no day, hence no key.
+        """Join the keys of pages, except chains of days that share no day, hence no key.
 
         To look for repeats in one after the other takes a fraction of the memory.
         """
-        day = self.endpoint.cursor_column if self.endpoint.monthly else None
+        day = self.endpoint.cursor_column if self.endpoint.by_day else None
         if not keys or day is None:
             return [pa.concat_tables(keys)] if keys else []
         chains = (chain for chain, _ in self._pages)

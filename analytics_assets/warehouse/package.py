@@ -15,6 +15,7 @@ from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
+from analytics_assets.segment import windows
 from analytics_assets.segment.errors import ResourceError
 from analytics_assets.segment.foreign_text import root_message
 from analytics_assets.segment.model import Column, ColumnType, Endpoint
@@ -166,6 +167,8 @@ def _table_resource(
         yield from staging.tables(undeclared)
         if endpoint.monthly:
             _note_months(reading, staging)
+        if endpoint.window:
+            _note_days(reading, staging)
 
     resource: DltResource = dlt.resource(
         rows,
@@ -220,6 +223,17 @@ def _note_months(reading: Reading, staging: Staging) -> None:
     newest = min(staging.newest.date(), today) if staging.newest else None
     months = sorted(date.fromisoformat(chain) for chain in reading.extraction.chains)
     loaded = after_load(Loaded.from_state(state), months, newest)
+    if loaded:
+        state.update(loaded.to_state())
+
+
+def _note_days(reading: Reading, staging: Staging) -> None:
+    """Move the state of a resource that is asked for by windows, as :func:`_note_months` does."""
+    state, extraction = dlt.current.resource_state(), reading.extraction
+    today = datetime.now(timezone.utc).date()
+    newest = min(staging.newest.date(), today) if staging.newest else None
+    before = windows.LoadedDays.from_state(state)
+    loaded = windows.after_load(before, extraction.chains, extraction.gone, newest)
     if loaded:
         state.update(loaded.to_state())
 

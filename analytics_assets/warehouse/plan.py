@@ -24,13 +24,20 @@ from analytics_assets.segment.reading import Reading, fault_of, static_chains
 from analytics_assets.segment.records import RowTyper
 from analytics_assets.segment.settings import ApiSettings, LoadOptions, Log
 from analytics_assets.segment.staging import Staging
+from analytics_assets.segment.windows import forgettable, windows_to_load
 from analytics_assets.warehouse.counts import count_rows
 from analytics_assets.warehouse.destination import restore
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import LoadRequest, TableCounts
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
-from analytics_assets.warehouse.state import loaded_months, position, start_of, stored_types
+from analytics_assets.warehouse.state import (
+    loaded_days,
+    loaded_months,
+    position,
+    start_of,
+    stored_types,
+)
 
 
 @dataclass(frozen=True)
@@ -38,13 +45,13 @@ class Period:
     """The days that a run is about.
 
     Attributes:
-        today: the current day, UTC.
+        now: the present moment, UTC.
         usage_start: first month of usage to have.
-        again: first and last month of usage to load again, ``None`` for those that are due.
+        again: first and last month of usage and volume to load again, ``None`` for what is due.
         audit_start: day from which audit events are loaded again, ``None`` for those that are due.
     """
 
-    today: date
+    now: datetime
     usage_start: date
     again: tuple[date, date] | None
     audit_start: date | None
@@ -56,9 +63,10 @@ class Period:
         Raises:
             SettingError: one of them is no day or month, or lies in the future.
         """
-        today = datetime.now(timezone.utc).date()
+        now = datetime.now(timezone.utc)
+        today = now.date()
         return cls(
-            today,
+            now,
             usage_start(options.usage_start, today),
             reload_range(options.start_month, options.end_month, today),
             parse_day(options.audit_start, "audit_start", today) if options.audit_start else None,
@@ -142,14 +150,16 @@ def _reading(
         api: how to reach the API.
         period: the days that the run is about.
     """
+    windows = _windows(endpoint, pipeline, period, api.overlap_days)
     months = [month.isoformat() for month in _months(endpoint, pipeline, period)]
     newest = position(pipeline, endpoint) if endpoint.cursor else None
     start = start_of(newest, timedelta(minutes=api.overlap_minutes), period.audit_start)
     extraction = Extraction(
         endpoint,
-        static_chains(endpoint, months),
+        static_chains(endpoint, months or windows),
         parent=parent.extraction if parent else None,
         start=api_time(start) if start else None,
+        forgettable=forgettable(windows, period.now),
     )
     if fault := fault_of(endpoint, BY_NAME):
         extraction.fail(fault)
@@ -168,4 +178,11 @@ def _months(endpoint: Endpoint, pipeline: Pipeline, period: Period) -> list[date
         return []
     if period.again:
         return month_range(*period.again)
-    return months_to_load(loaded_months(pipeline, endpoint), period.usage_start, period.today)
+    return months_to_load(loaded_months(pipeline, endpoint), period.usage_start, period.now.date())
+
+
+def _windows(endpoint: Endpoint, pipeline: Pipeline, period: Period, overlap: int) -> list[str]:
+    if not endpoint.window:
+        return []
+    loaded = loaded_days(pipeline, endpoint)
+    return windows_to_load(endpoint.window, loaded, overlap, period.again, period.now)

@@ -10,6 +10,7 @@ from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.model import ColumnType, Endpoint
 from analytics_assets.segment.months import Loaded
+from analytics_assets.segment.windows import LoadedDays
 
 
 def stored_types(pipeline: Pipeline, endpoint: Endpoint) -> Mapping[str, ColumnType]:
@@ -28,6 +29,11 @@ def stored_types(pipeline: Pipeline, endpoint: Endpoint) -> Mapping[str, ColumnT
 def loaded_months(pipeline: Pipeline, endpoint: Endpoint) -> Loaded | None:
     """Return the months of usage that have been loaded, ``None`` before the first load."""
     return Loaded.from_state(_resource_state(pipeline, endpoint))
+
+
+def loaded_days(pipeline: Pipeline, endpoint: Endpoint) -> LoadedDays | None:
+    """Return the days that have been asked for in windows, ``None`` before the first load."""
+    return LoadedDays.from_state(_resource_state(pipeline, endpoint))
 
 
 def position(pipeline: Pipeline, endpoint: Endpoint) -> datetime | None:

@@ -108,7 +108,7 @@ class Examination:
         stored = self.tables.columns(self.endpoint.name)
         names = [column.name for column in self.endpoint.columns if column.name in stored]
         live = self.tables.live(self.endpoint)
-        filled = f"{live} AND {self._newest_load()}" if self.endpoint.monthly else live
+        filled = f"{live} AND {self._newest_load()}" if self.endpoint.by_day else live
         counts = [f"count(CASE WHEN {live} THEN 1 END)"]
         counts += [f"count(CASE WHEN {filled} THEN {self.tables.column(n)} END)" for n in names]
         [row] = self.tables.rows(f"SELECT {', '.join(counts)} FROM {self.table}")
@@ -116,7 +116,7 @@ class Examination:
         return total, dict(zip(names, values, strict=True))
 
     def _newest_load(self) -> str:
-        """Return the condition for rows of the newest load: older months keep what they had."""
+        """Return the condition for rows of the newest load: older days keep what they had."""
         column = self.tables.column("_dlt_load_id")
         rows = self.tables.rows(f"SELECT max({column}) FROM {self.table}")
         return f"{column} = '{rows[0][0] or ''}'"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from analytics_assets.segment.model import Endpoint, Reference
+from analytics_assets.segment.model import Column, Endpoint, Reference
 from analytics_assets.warehouse.checks.examination import Check, Examination, Verdict
 from analytics_assets.warehouse.checks.values import shown, values_at
 from analytics_assets.warehouse.checks.words import firsts, many
@@ -69,10 +69,10 @@ def _used(this: Examination, reference: Reference) -> Uses:
     JSON is taken apart here: each database has functions of its own for it.
     """
     endpoint, tables = this.endpoint, this.tables
-    field, *inside = reference.path.replace("[]", ".[]").split(".")
-    name = next(column.name for column in endpoint.columns if column.field == field)
-    column, key, live = tables.column(name), this.keys[0], tables.live(endpoint)
-    where = f"FROM {this.table} WHERE {live} AND {column} IS NOT NULL"
+    declared, inside = _column_at(endpoint, reference.path)
+    column, key, live = tables.column(declared.name), this.keys[0], tables.live(endpoint)
+    filled = f"{column} IS NOT NULL" + (f" AND {column} <> ''" if declared.missing == "" else "")
+    where = f"FROM {this.table} WHERE {live} AND {filled}"
     if not inside:
         found = tables.rows(f"SELECT {column}, count(*), min({key}) {where} GROUP BY {column}")
         return {value: {"rows": int(rows), "example": shown(row)} for value, rows, row in found}
@@ -82,6 +82,15 @@ def _used(this: Examination, reference: Reference) -> Uses:
         for value in {value for value in values_at(parsed, inside) if value is not None}:
             used.setdefault(value, {"rows": 0, "example": shown(row)})["rows"] += 1
     return used
+
+
+def _column_at(endpoint: Endpoint, path: str) -> tuple[Column, Sequence[str]]:
+    """Return the column that a path within the record leads to, and the rest of the path in it."""
+    columns = {column.field: column for column in endpoint.columns}
+    if path in columns:
+        return columns[path], ()
+    field, *inside = path.replace("[]", ".[]").split(".")
+    return columns[field], inside
 
 
 REFERENCES_HOLD: Final = Check(

@@ -33,7 +33,7 @@ def in_order(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def reload_advice(endpoint: Endpoint) -> str:
     """Say how to get rid of surplus rows."""
-    if endpoint.monthly:
+    if endpoint.by_day:
         return "Load the months concerned again, with start_month and end_month in the run config."
     if endpoint.cursor:
         return "Delete the surplus rows: a load replaces only recent ones."
