@@ -68,11 +68,13 @@ def read_moment(params: Mapping[str, str], name: str) -> datetime | None:
 
 def read_values(params: Mapping[str, str], name: str) -> list[str]:
     """Give the values of a parameter that takes several: numbered, or one text with commas."""
-    numbered = [key for key in params if re.fullmatch(rf"{name}\.\d+", key)]
+    numbered = {
+        int(key[len(name) + 1 :]): value
+        for key, value in params.items()
+        if re.fullmatch(rf"{name}\.\d{{1,4}}", key)
+    }
     listed = params[name].split(",") if params.get(name) else []
-    return [params[key] for key in sorted(numbered, key=lambda key: int(key[len(name) + 1 :]))] + (
-        listed
-    )
+    return [numbered[place] for place in sorted(numbered)] + listed
 
 
 def read_volume_query(
