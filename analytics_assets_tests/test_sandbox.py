@@ -26,6 +26,7 @@ from analytics_assets.sandbox.cli import child_environment, split_command
 from analytics_assets.sandbox.moments import Clock
 from analytics_assets.sandbox.volume import VolumeQuery
 from analytics_assets_tests.benchmarks.__main__ import COMPARED
+from analytics_assets_tests.harness import clean_environment
 from analytics_assets_tests.wire import (
     CONTRACT,
     NAMES,
@@ -706,14 +707,68 @@ def test_command_gets_the_sandbox_and_its_exit_code_is_passed(tmp_path: Path) ->
     ]
 
 
+REAL = {
+    "ANALYTICS_DESTINATION": "postgres",
+    "ANALYTICS_DUCKDB_PATH": "mine.duckdb",
+    "ANALYTICS_DATASET": "company",
+    "ANALYTICS_TABLE_FORMAT": "delta",
+    "ANALYTICS_API_TOKEN": "mine",
+}
+OWN = {
+    "ANALYTICS_DESTINATION": "duckdb",
+    "ANALYTICS_DUCKDB_PATH": "analytics_sandbox.duckdb",
+    "ANALYTICS_DATASET": "analytics",
+    "ANALYTICS_TABLE_FORMAT": "",
+}
+
+
 def test_environment_of_the_command() -> None:
-    """Prevents a database path that was set on purpose from being overruled."""
-    environment = child_environment("http://127.0.0.1:1", "t", {"ANALYTICS_DUCKDB_PATH": "mine"})
-    assert environment["ANALYTICS_DUCKDB_PATH"] == "mine"
+    """Prevents invented rows among real ones because the real destination is still exported."""
+    environment = child_environment("http://127.0.0.1:1", "t", {**REAL, "OTHER": "kept"})
+    wanted = {**OWN, "ANALYTICS_API_TOKEN": "t", "OTHER": "kept"}
+    assert environment == {**wanted, "ANALYTICS_API_BASE_URL": "http://127.0.0.1:1"}
+    kept = child_environment("http://127.0.0.1:1", "t", REAL, keep=True)
+    wanted = {**REAL, "ANALYTICS_API_TOKEN": "t"}
+    assert kept == {**wanted, "ANALYTICS_API_BASE_URL": "http://127.0.0.1:1"}
     proxied = child_environment(
         "http://127.0.0.1:1", "t", {"http_proxy": "http://p", "no_proxy": "a"}
     )
     assert (proxied["no_proxy"], proxied["NO_PROXY"]) == ("a,127.0.0.1", "127.0.0.1")
+
+
+@pytest.mark.parametrize(("words", "expected"), [([], OWN), (["--keep-destination"], REAL)])
+def test_the_destination_of_the_command(
+    tmp_path: Path, words: list[str], expected: dict[str, str]
+) -> None:
+    """Prevents an option that is read but not heeded, or taken for the command."""
+    names = list(OWN)
+    code = f"import os; print([os.environ[name] for name in {names}])"
+    child = start(*words, sys.executable, "-c", code, cwd=tmp_path, **REAL)
+    out, err = child.communicate(timeout=20)
+    assert (child.returncode, err) == (0, "")
+    assert out.strip() == str([expected[name] for name in names])
+
+
+def test_the_printed_variables_load_into_a_database_of_their_own(tmp_path: Path) -> None:
+    """Prevents that whoever pastes them loads invented rows among real ones.
+
+    They are read from a pipe, while it serves.
+    """
+    child = start("--scale", "0.02", cwd=tmp_path, **REAL)
+    assert child.stdout is not None
+    lines = [child.stdout.readline() for _ in range(6)]
+    try:
+        load = "-m dagster asset materialize --select labels -m analytics_assets"
+        script = "".join(lines) + f"{sys.executable} {load}"
+        clean = {**clean_environment(tmp_path), **REAL, "TMPDIR": str(tmp_path)}
+        done = subprocess.run(
+            ["sh", "-c", script], cwd=tmp_path, env=clean, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    finally:
+        child.terminate()
+        child.communicate(timeout=20)
+    assert [path.name for path in tmp_path.glob("*.duckdb")] == ["analytics_sandbox.duckdb"]
 
 
 def test_command_not_found(tmp_path: Path) -> None:
@@ -748,10 +803,11 @@ def test_serving_prints_the_variables_and_stops(tmp_path: Path, number: signal.S
     started = time.monotonic()
     child = start("--rate-limit", "600", "--burst", "5", cwd=tmp_path)
     assert child.stdout is not None
-    lines = [child.stdout.readline().strip() for _ in range(2)]
+    lines = [child.stdout.readline().strip() for _ in range(6)]
     assert time.monotonic() - started < 5
     assert re.fullmatch(r"export ANALYTICS_API_BASE_URL=http://127\.0\.0\.1:\d+", lines[0])
     assert lines[1].startswith("export ANALYTICS_API_TOKEN=")
+    assert lines[2:] == [f"export {name}={value or chr(39) * 2}" for name, value in OWN.items()]
     child.send_signal(number)
     out, err = child.communicate(timeout=20)
     assert (child.returncode, out, err) == (0, "", "")

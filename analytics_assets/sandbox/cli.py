@@ -16,18 +16,24 @@ from analytics_assets.sandbox import Options, Sandbox
 
 BASE_URL_VARIABLE = "ANALYTICS_API_BASE_URL"
 TOKEN_VARIABLE = "ANALYTICS_API_TOKEN"  # noqa: S105 - the name of the variable
-DATABASE_VARIABLE = "ANALYTICS_DUCKDB_PATH"
-DATABASE_FILE = "analytics_sandbox.duckdb"
+DESTINATION = {
+    "ANALYTICS_DESTINATION": "duckdb",
+    "ANALYTICS_DUCKDB_PATH": "analytics_sandbox.duckdb",
+    "ANALYTICS_DATASET": "analytics",
+    "ANALYTICS_TABLE_FORMAT": "",
+}
+"""Where the invented company is loaded to: a database of its own, never one with real rows."""
+KEEP_DESTINATION = "--keep-destination"
 
 _EXIT_NOT_EXECUTABLE = 126
 _EXIT_NOT_FOUND = 127
 _SIGNAL_EXIT = 128
 _POLL_SECONDS = 0.1
-_FLAGS = frozenset({"-h", "--help"})
+_FLAGS = frozenset({"-h", "--help", KEEP_DESTINATION})
 _DESCRIPTION = """\
 Serve an invented workspace the way the Segment Public API does, on this machine only.
-With a COMMAND, run it against the sandbox and pass its exit code on; without one, print the
-variables to set and serve until interrupted."""
+With a COMMAND, run it against the sandbox, with a DuckDB file of its own as destination, and pass
+its exit code on; without one, print the variables to set and serve until interrupted."""
 _HOST = "127.0.0.1"
 
 Handler = Callable[[int, FrameType | None], None]
@@ -50,7 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError as error:
             parser.error(f"cannot listen on port {args.port}: {error.strerror}")
         try:
-            return _run(command, sandbox, relay) if command else _serve(sandbox, relay)
+            if command:
+                environment = child_environment(
+                    sandbox.url, sandbox.token, os.environ, keep=args.keep_destination
+                )
+                return _run(command, environment, relay)
+            return _serve(sandbox, relay, keep=args.keep_destination)
         finally:
             sandbox.__exit__(None, None, None)
 
@@ -72,15 +83,27 @@ def split_command(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return list(words[:place]), list(words[place:])
 
 
-def child_environment(url: str, token: str, base: Mapping[str, str]) -> dict[str, str]:
-    """Give the environment of the command: everything of ours, and where the sandbox is."""
-    environment = {DATABASE_VARIABLE: DATABASE_FILE, **base}
-    environment[BASE_URL_VARIABLE] = url
-    environment[TOKEN_VARIABLE] = token
+def child_environment(
+    url: str, token: str, base: Mapping[str, str], *, keep: bool = False
+) -> dict[str, str]:
+    """Give the environment of the command: everything of ours, and what belongs to the sandbox.
+
+    Args:
+        url: where the sandbox is.
+        token: that it accepts.
+        base: everything of ours.
+        keep: whether to load to where ``base`` says.
+    """
+    environment = {**base, **variables(url, token, keep=keep)}
     if any(name.lower() in ("http_proxy", "all_proxy") for name in base):
         for name in ("NO_PROXY", "no_proxy"):
             environment[name] = ",".join(filter(None, (base.get(name), _HOST)))
     return environment
+
+
+def variables(url: str, token: str, *, keep: bool = False) -> dict[str, str]:
+    """Give the variables that lead to the sandbox, and what it serves to a database of its own."""
+    return {BASE_URL_VARIABLE: url, TOKEN_VARIABLE: token, **({} if keep else DESTINATION)}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -108,6 +131,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--burst", type=_whole, help="requests that may come at once")
     add("--fault-rate", type=_share, default=0.0, help="share of requests that fail, 0 to 1")
     add("--port", type=_port, default=0, help="port to listen on (default: a free one)")
+    add(
+        KEEP_DESTINATION,
+        action="store_true",
+        help="load to the destination of your own variables, not to"
+        f" {DESTINATION['ANALYTICS_DUCKDB_PATH']}",
+    )
     return parser
 
 
@@ -213,8 +242,7 @@ def _in_terminal_foreground() -> bool:
         return False
 
 
-def _run(command: Sequence[str], sandbox: Sandbox, relay: _SignalRelay) -> int:
-    environment = child_environment(sandbox.url, sandbox.token, os.environ)
+def _run(command: Sequence[str], environment: Mapping[str, str], relay: _SignalRelay) -> int:
     try:
         child = subprocess.Popen(list(command), env=environment)  # noqa: S603 - asked for
     except FileNotFoundError:
@@ -228,9 +256,9 @@ def _run(command: Sequence[str], sandbox: Sandbox, relay: _SignalRelay) -> int:
     return code if code >= 0 else _SIGNAL_EXIT - code
 
 
-def _serve(sandbox: Sandbox, relay: _SignalRelay) -> int:
-    print(f"export {BASE_URL_VARIABLE}={shlex.quote(sandbox.url)}")
-    print(f"export {TOKEN_VARIABLE}={shlex.quote(sandbox.token)}", flush=True)
+def _serve(sandbox: Sandbox, relay: _SignalRelay, *, keep: bool) -> int:
+    for name, value in variables(sandbox.url, sandbox.token, keep=keep).items():
+        print(f"export {name}={shlex.quote(value)}", flush=True)
     while not relay.received:
         time.sleep(_POLL_SECONDS)
     return 0
