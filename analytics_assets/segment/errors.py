@@ -43,5 +43,11 @@ class TokenRejected(AnalyticsError):
     transient = False
 
 
+class OtherWorkspace(AnalyticsError):
+    """The dataset belongs to another workspace than the token, or nobody can tell."""
+
+    transient = False
+
+
 class DestinationBusy(AnalyticsError):
     """The destination stayed locked for longer than the run may wait."""

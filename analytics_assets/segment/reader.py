@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
 from dlt.sources.helpers.rest_client.exceptions import IgnoreResponseException
 
-from analytics_assets.segment.client import ApiSession
+from analytics_assets.segment.client import ApiSession, Envelope
 from analytics_assets.segment.errors import AnalyticsError, ResourceError, TokenRejected, unexpected
 from analytics_assets.segment.extraction import Extraction, Routes
 from analytics_assets.segment.model import Endpoint
@@ -20,6 +20,7 @@ from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import ApiSettings, Log
 from analytics_assets.segment.source import api_source
 from analytics_assets.segment.spans import span
+from analytics_assets.segment.token_workspace import WORKSPACE, TokenWorkspace
 from analytics_assets.segment.walk import walk
 
 FORBIDDEN: Final = 403
@@ -36,10 +37,14 @@ class ReadingSession(ApiSession):
         settings: how to reach the API.
         log: told about waits and progress.
         readings: all that is read in the run, whatever its group.
+        whose: the workspace of the token; what came of asking for it is not asked for again.
     """
 
-    def __init__(self, settings: ApiSettings, log: Log, readings: Sequence[Reading]) -> None:
+    def __init__(
+        self, settings: ApiSettings, log: Log, readings: Sequence[Reading], whose: TokenWorkspace
+    ) -> None:
         super().__init__(settings, log)
+        self.whose = whose
         self.settings = settings
         self.log = log
         extractions = [reading.extraction for reading in readings]
@@ -61,8 +66,7 @@ class ReadingSession(ApiSession):
         try:
             extraction.begin_request(chain)
             with span("read"):
-                limiter = self._limiters.get(extraction.endpoint.name)
-                answer = self.fetch(request, limiter, **options)
+                answer = self._answer(extraction.endpoint, request, options)
         except AnalyticsError as error:
             extraction.end_request(chain, error)
             raise IgnoreResponseException from None
@@ -72,6 +76,14 @@ class ReadingSession(ApiSession):
         extraction.note_answer(answer.waited)
         self._progress.tick()
         return answer.response
+
+    def _answer(
+        self, endpoint: Endpoint, request: requests.PreparedRequest, options: Mapping[str, Any]
+    ) -> Envelope:
+        known = self.whose.answer if endpoint is WORKSPACE else None
+        if isinstance(known, ResourceError):
+            raise known
+        return known or self.fetch(request, self._limiters.get(endpoint.name), **options)
 
 
 def read_group(session: ReadingSession, group: str, readings: Sequence[Reading]) -> None:
@@ -129,7 +141,7 @@ def raise_if_refused(session: ReadingSession, readings: Sequence[Reading]) -> No
     if not readings or not all(status in REFUSALS for status in statuses):
         return
     if all(reading.endpoint.feature for reading in readings) and (
-        FORBIDDEN in statuses or _token_works(session)
+        FORBIDDEN in statuses or session.whose.token_works
     ):
         return
     raise TokenRejected(
@@ -138,15 +150,6 @@ def raise_if_refused(session: ReadingSession, readings: Sequence[Reading]) -> No
         f" (HTTP {', '.join(map(str, sorted(set(statuses))))})."
         " Check ANALYTICS_API_TOKEN, and ANALYTICS_API_BASE_URL if the workspace is in the EU."
     )
-
-
-def _token_works(session: ReadingSession) -> bool:
-    """Ask for the workspace itself, which every token may see (WorkspacesApi.md)."""
-    try:
-        session.fetch(session.prepared("/"))
-    except ResourceError:
-        return False
-    return True
 
 
 class Progress:

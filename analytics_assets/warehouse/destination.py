@@ -14,6 +14,7 @@ from dlt.pipeline.pipeline import Pipeline
 from analytics_assets.segment.errors import AnalyticsError, SettingError
 from analytics_assets.segment.foreign_text import root_message
 from analytics_assets.warehouse.duckdb_file import duckdb_credentials
+from analytics_assets.warehouse.pinned import DESTINATION, pipeline_config, refuse
 from analytics_assets.warehouse.settings import WarehouseSettings
 
 
@@ -28,16 +29,21 @@ def dlt_destination(settings: WarehouseSettings) -> Any:
             duckdb_credentials(settings.duckdb_path.absolute()),
             # without this a merge whose insert fails has already deleted the rows it replaces
             supports_transactions=True,
+            **DESTINATION,
         )
     if settings.destination_object is not None:
         return settings.destination_object
     try:
-        return Destination.from_reference(settings.destination)
+        found: Any = Destination.from_reference(settings.destination, **DESTINATION)
     except UnknownDestinationModule:
         raise SettingError(
             f"ANALYTICS_DESTINATION is {settings.destination!r}, which is no dlt destination; use"
             " duckdb, postgres, snowflake, bigquery or another that dlt lists."
         ) from None
+    kind = found.destination_type.rpartition(".")[2]
+    if hasattr(dlt.destinations, settings.destination) and kind != settings.destination:
+        refuse(f"destination.{settings.destination}.destination_type", kind)
+    return found
 
 
 def pipeline_name(group: str) -> str:
@@ -49,13 +55,27 @@ def new_pipeline(group: str, settings: WarehouseSettings, folder: Path | str) ->
     """Return a fresh pipeline in ``folder``; its state comes back from the destination.
 
     Two processes that share a working folder corrupt each other, so each execution has its own.
+    Not by ``dlt.pipeline``, which takes from the environment what it is not told.
     """
-    return dlt.pipeline(
-        pipeline_name(group),
+    name = pipeline_name(group)
+    config: Any = pipeline_config(name)
+    nothing: Any = None  # dlt's signature does not say that these may be left out
+    pipeline = Pipeline(
+        name,
+        str(folder),
+        config.pipeline_salt,
         destination=dlt_destination(settings),
+        staging=nothing,
         dataset_name=settings.dataset,
-        pipelines_dir=str(folder),
+        import_schema_path=nothing,
+        export_schema_path=nothing,
+        dev_mode=False,
+        progress=nothing,
+        must_attach_to_local_pipeline=False,
+        config=config,
     )
+    pipeline.activate()
+    return pipeline
 
 
 def restore(settings: WarehouseSettings, pipeline: Pipeline) -> None:

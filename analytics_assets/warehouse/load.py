@@ -28,11 +28,14 @@ from analytics_assets.segment.reader import (
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import Log
 from analytics_assets.segment.spans import span
-from analytics_assets.warehouse.destination import new_pipeline
+from analytics_assets.segment.token_workspace import TokenWorkspace, Workspace
+from analytics_assets.warehouse.destination import new_pipeline, pipeline_name
 from analytics_assets.warehouse.dlt_config import configure_dlt
 from analytics_assets.warehouse.locks import exclusive, open_database
 from analytics_assets.warehouse.outcome import LoadRequest, Outcome
+from analytics_assets.warehouse.ownership import check_owner
 from analytics_assets.warehouse.package import load_group
+from analytics_assets.warehouse.pinned import check_target, refuse_settings
 from analytics_assets.warehouse.plan import GroupPlan, Period, plan_group
 from analytics_assets.warehouse.preflight import check_settings
 from analytics_assets.warehouse.settings import WarehouseSettings
@@ -55,13 +58,16 @@ def load_groups(request: LoadRequest, look: Look, log: Log) -> Iterator[list[Out
     Raises:
         SettingError: a setting cannot work; nothing was asked for or changed.
         TokenRejected: the API refused everything.
+        OtherWorkspace: the dataset belongs to another workspace than the token.
         AnalyticsError: the destination cannot be reached.
     """
     configure_dlt(request.api.parallel_requests)
     check_settings(request.warehouse)
+    for group in _groups(request):
+        refuse_settings(group, pipeline_name(group))
     period = Period.of(request.options)
     with tempfile.TemporaryDirectory(prefix="analytics_assets_") as folder:
-        run = _Run(request, period, Path(folder), look, log)
+        run = _Run(request, period, Path(folder), look, log, TokenWorkspace())
         busy = yield from run.load(_groups(request), request.warehouse.without_waiting())
         for group in busy:
             still_busy = yield from run.load([group], request.warehouse)
@@ -88,6 +94,7 @@ class _Run:
     folder: Path
     look: Look
     log: Log
+    whose: TokenWorkspace
 
     def load(
         self, groups: Sequence[Group], patience: WarehouseSettings
@@ -111,7 +118,8 @@ class _Run:
                         plans[group] = self._plan(group, patience, locks[group])
                     except DestinationBusy as error:
                         busy[group] = error
-            yield from self._load_planned(plans, locks)
+            if plans:
+                yield from self._load_planned(plans, locks)
         return busy
 
     def _plan(self, group: Group, patience: WarehouseSettings, lock: ExitStack) -> GroupPlan:
@@ -119,6 +127,7 @@ class _Run:
         place.mkdir(exist_ok=True)
         pipeline = new_pipeline(group, self.request.warehouse, place)
         lock.enter_context(exclusive(group, patience, pipeline, self.log))
+        check_target(self.request.warehouse, pipeline)
         return plan_group(group, self.request, pipeline, place, self.period, self.log)
 
     def _load_planned(
@@ -126,23 +135,43 @@ class _Run:
     ) -> Iterator[list[Outcome]]:
         readings = [reading for plan in plans.values() for reading in plan.readings]
         with (
-            ReadingSession(self.request.api, self.log, readings) as session,
+            ReadingSession(self.request.api, self.log, readings, self.whose) as session,
             on_interrupt(session.abort),
-            _reading_aside(session, plans) as readers,
         ):
-            for group, plan in plans.items():
-                _wait(readers[group])
-                if all(_refused(reading) for reading in plan.readings):
-                    for reader in readers.values():
-                        _wait(reader)
-                    raise_if_refused(session, readings)
-                yield self._load(plan)
-                locks[group].close()
+            workspace = self.whose.ask(session)
+            if workspace:
+                self._check_owner(plans, workspace)
+            with _reading_aside(session, plans) as readers:
+                for group, plan in plans.items():
+                    _wait(readers[group])
+                    if workspace is None or all(map(_refused, plan.readings)):
+                        _wait(*readers.values())
+                        raise_if_refused(session, readings)
+                    if workspace is None and any(map(_to_load, readings)):
+                        workspace = self.whose.look_for(session, readings)
+                        self._check_owner(plans, workspace)
+                    yield self._load(plan, workspace)
+                    locks[group].close()
 
-    def _load(self, plan: GroupPlan) -> list[Outcome]:
+    def _check_owner(self, plans: Mapping[Group, GroupPlan], workspace: Workspace | None) -> None:
+        """Refuse a token of another workspace than the dataset's; warn where that is not known.
+
+        Raises:
+            OtherWorkspace: it is one, or may be one.
+        """
+        dataset = self.request.warehouse.dataset
+        for plan in plans.values():
+            check_owner(dataset, plan.owner, workspace)
+        if any(plan.owner.inherited for plan in plans.values()):
+            self.log.warning(
+                f"The dataset {dataset!r} does not say whose it is yet; from now on it belongs to"
+                f" the workspace {workspace}."
+            )
+
+    def _load(self, plan: GroupPlan, workspace: Workspace | None) -> list[Outcome]:
         request, log = self.request, self.log
         plan.pipeline.activate()  # the pipeline of another group was made after it
-        outcomes = load_group(plan, request.warehouse, request.options, log)
+        outcomes = load_group(plan, request.warehouse, request.options, log, workspace)
         with span("check"), open_database(request.warehouse, plan.pipeline, log):
             self.look(plan.pipeline, outcomes)
         return outcomes
@@ -163,10 +192,15 @@ def _reading_aside(
             session.abort()
 
 
-def _wait(reader: Future[None]) -> None:
+def _wait(*readers: Future[None]) -> None:
     with span("read"):
-        reader.result()
+        for reader in readers:
+            reader.result()
 
 
 def _refused(reading: Reading) -> bool:
     return getattr(reading.failure, "status", None) in REFUSALS
+
+
+def _to_load(reading: Reading) -> bool:
+    return reading.failure is None and reading.staging is not None

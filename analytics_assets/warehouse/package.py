@@ -24,6 +24,7 @@ from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import LoadOptions, Log
 from analytics_assets.segment.spans import span
 from analytics_assets.segment.staging import Staging
+from analytics_assets.segment.token_workspace import Workspace
 from analytics_assets.warehouse.counts import count_rows
 from analytics_assets.warehouse.deletions import mark_deleted
 from analytics_assets.warehouse.destination import new_pipeline
@@ -31,6 +32,7 @@ from analytics_assets.warehouse.dlt_config import only_errors_logged
 from analytics_assets.warehouse.forgetting import forget
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import Outcome, TableCounts
+from analytics_assets.warehouse.ownership import check_still_free, remember
 from analytics_assets.warehouse.plan import GroupPlan
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
@@ -44,7 +46,11 @@ CONTRACT: Final[TSchemaContractDict] = {
 
 
 def load_group(
-    plan: GroupPlan, warehouse: WarehouseSettings, options: LoadOptions, log: Log
+    plan: GroupPlan,
+    warehouse: WarehouseSettings,
+    options: LoadOptions,
+    log: Log,
+    workspace: Workspace | None,
 ) -> list[Outcome]:
     """Load what was read of a group; return what became of each resource.
 
@@ -53,6 +59,10 @@ def load_group(
         warehouse: where to load to.
         options: what may differ from run to run.
         log: told about what does not go as usual.
+        workspace: whose rows they are, ``None`` if nobody can tell.
+
+    Raises:
+        OtherWorkspace: another run has meanwhile made the dataset that of another workspace.
     """
     judged = {r.endpoint.name: _judge(plan, r, options) for r in plan.readings}  # parents first
     for outcome in judged.values():
@@ -67,13 +77,13 @@ def load_group(
     if not good:
         return outcomes
     try:
-        _load_package(plan.pipeline, good, warehouse, log)
+        _load_package(plan, plan.pipeline, good, warehouse, log, workspace)
     except PipelineStepFailed as error:
         if len(good) == 1:
             good[0].failure = _load_failure(error)
             return outcomes
         log.warning(f"Loading {plan.group} as one package failed; loading each table by itself.")
-        _load_alone(plan, good, warehouse, log)
+        _load_alone(plan, good, warehouse, log, workspace)
     return outcomes
 
 
@@ -100,14 +110,18 @@ def _judge(plan: GroupPlan, reading: Reading, options: LoadOptions) -> Outcome:
 
 
 def _load_alone(
-    plan: GroupPlan, outcomes: Sequence[Outcome], warehouse: WarehouseSettings, log: Log
+    plan: GroupPlan,
+    outcomes: Sequence[Outcome],
+    warehouse: WarehouseSettings,
+    log: Log,
+    workspace: Workspace | None,
 ) -> None:
     for number, outcome in enumerate(outcomes):
         pipeline = new_pipeline(plan.group, warehouse, plan.folder / str(number))
         try:
             with open_database(warehouse, pipeline, log):
                 pipeline.sync_destination()
-            _load_package(pipeline, [outcome], warehouse, log)
+            _load_package(plan, pipeline, [outcome], warehouse, log, workspace)
         except PipelineStepFailed as error:
             outcome.failure = _load_failure(error)
         finally:
@@ -115,16 +129,23 @@ def _load_alone(
 
 
 def _load_package(
-    pipeline: Pipeline, outcomes: Sequence[Outcome], warehouse: WarehouseSettings, log: Log
+    plan: GroupPlan,
+    pipeline: Pipeline,
+    outcomes: Sequence[Outcome],
+    warehouse: WarehouseSettings,
+    log: Log,
+    workspace: Workspace | None,
 ) -> None:
     """Extract what was staged, normalize and load; then mark deletions and count."""
-    source = table_source(outcomes, warehouse, pipeline)
+    source = table_source(outcomes, warehouse, pipeline, workspace)
     with span("extract"), only_errors_logged():
         pipeline.extract(source)
     with span("normalize"):
         pipeline.normalize()
     pa.default_memory_pool().release_unused()  # the database is going to need it
     with span("load"), open_database(warehouse, pipeline, log):
+        if workspace and not plan.owner.remembered:
+            check_still_free(plan.group, pipeline, warehouse.dataset, workspace)
         info = pipeline.load()
         info.raise_on_failed_jobs()
         load_id = info.loads_ids[0]
@@ -140,12 +161,15 @@ def _load_package(
 
 
 def table_source(
-    outcomes: Sequence[Outcome], warehouse: WarehouseSettings, pipeline: Pipeline
+    outcomes: Sequence[Outcome],
+    warehouse: WarehouseSettings,
+    pipeline: Pipeline,
+    workspace: Workspace | None,
 ) -> DltSource:
     """Build the source that hands the staged rows to dlt, with keys, types and descriptions."""
     formats = pipeline.destination.capabilities().supported_loader_file_formats or ()
     resources = [
-        _table_resource(outcome.reading, outcome.staging, warehouse, formats)
+        _table_resource(outcome.reading, outcome.staging, warehouse, formats, workspace)
         for outcome in outcomes
         if outcome.reading
     ]
@@ -158,12 +182,18 @@ def table_source(
 
 
 def _table_resource(
-    reading: Reading, staging: Staging, warehouse: WarehouseSettings, formats: Collection[str]
+    reading: Reading,
+    staging: Staging,
+    warehouse: WarehouseSettings,
+    formats: Collection[str],
+    workspace: Workspace | None,
 ) -> DltResource:
     endpoint = reading.endpoint
     undeclared = reading.typer.undeclared_types()
 
     def rows() -> Iterator[pa.Table]:
+        if workspace:
+            remember(workspace)
         yield from staging.tables(undeclared)
         if endpoint.monthly:
             _note_months(reading, staging)

@@ -29,6 +29,7 @@ from analytics_assets.warehouse.counts import count_rows
 from analytics_assets.warehouse.destination import restore
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import LoadRequest, TableCounts
+from analytics_assets.warehouse.ownership import Owner, owner_of
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
 from analytics_assets.warehouse.state import (
@@ -83,6 +84,7 @@ class GroupPlan:
         folder: where what was read lies until it is loaded.
         readings: the resources to load, and the parents that are read for their sake.
         before: what the tables of full lists hold now, by name.
+        owner: the workspace that the dataset belongs to.
     """
 
     group: Group
@@ -90,6 +92,7 @@ class GroupPlan:
     folder: Path
     readings: Sequence[Reading]
     before: Mapping[str, TableCounts]
+    owner: Owner
 
 
 def plan_group(
@@ -108,7 +111,8 @@ def plan_group(
         parent = readings.get(endpoint.parent.resource) if endpoint.parent else None
         file = folder / f"{endpoint.name}.arrows" if endpoint in endpoints else None
         readings[endpoint.name] = _reading(endpoint, parent, pipeline, file, request.api, period)
-    return GroupPlan(group, pipeline, folder, list(readings.values()), before)
+    owner = owner_of(group, pipeline, request.warehouse, log)
+    return GroupPlan(group, pipeline, folder, list(readings.values()), before, owner)
 
 
 def _restore(
