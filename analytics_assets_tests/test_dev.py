@@ -192,8 +192,9 @@ def test_a_change_lands_within_two_ticks_of_the_sensor(dev: Dev) -> None:
     (requested,) = [n for n, tick in enumerate(ticks) if tick["runIds"]]
     assert requested - before <= 1
     assert len(dev.runs()) == 1
-    # each tick asked once; the run asked for the two lists it loads
-    assert sandbox.count() == len(ticks) + sandbox.count("/sources") + 1
+    # each tick asked once; the run asked for the workspace and the two lists it loads
+    assert sandbox.count() == len(ticks) + sandbox.count("/") + sandbox.count("/sources") + 1
+    assert sandbox.count("/") == 1
     assert sandbox.count(AUDIT) == len(ticks) + 1
 
 

@@ -153,14 +153,14 @@ def test_a_child_alone_reads_its_parent_and_nothing_else(build: Build) -> None:
     assert project.tables() == {RULES}
     paths = {info.path for info in project.sandbox.requests}
     plans = {f"/tracking-plans/{record['id']}/rules" for record in served(project, PLANS)}
-    assert paths == {"/tracking-plans", *plans}
+    assert paths == {"/", "/tracking-plans", *plans}
 
 
 def test_a_parent_alone_asks_for_nothing_of_its_children(build: Build) -> None:
     """Prevents that a short list costs a request for each of its rows."""
     project = build("duckdb")
     load(project, PLANS, GROUPS)
-    assert {info.path for info in project.sandbox.requests} == {"/tracking-plans", "/groups"}
+    assert {info.path for info in project.sandbox.requests} == {"/", "/tracking-plans", "/groups"}
 
 
 def served(project: Project, name: str) -> list[dict[str, Any]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from dagster import ExecuteInProcessResult
 from analytics_assets.sandbox import Sandbox
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets_tests.conftest import project_for
-from analytics_assets_tests.faults import state_of
+from analytics_assets_tests.faults import run_logged, state_of
 from analytics_assets_tests.harness import (
     ALL_TABLES,
     Project,
@@ -38,6 +39,7 @@ class Upgraded:
 
     project: Project
     result: ExecuteInProcessResult
+    log: str
     rows: dict[str, list[Row]]
     columns: Columns
     newest: datetime
@@ -63,9 +65,9 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
             destination = sandbox.served("destinations")[0]["id"]
             sandbox.workspace.remove("destinations", destination)
             sandbox.workspace.add_event(type="Source Created")
-            result = project.materialize()
+            result, log = run_logged(project)
             yield Upgraded(
-                project, result, rows, columns, newest, state, users[1]["id"], destination
+                project, result, log, rows, columns, newest, state, users[1]["id"], destination
             )
 
 
@@ -143,9 +145,37 @@ def test_deletions_are_marked_and_kept(upgraded: Upgraded) -> None:
             assert gone.keys() == ({(upgraded.removed,)} if name == "destinations" else set())
 
 
+def test_the_workspace_is_taken_over(upgraded: Upgraded) -> None:
+    """Prevents that a dataset of version 0.1 stays nobody's, without a word."""
+    said = f"from now on it belongs to the workspace 'Harbor Supply' (harbor-supply, id {owner()})"
+    assert upgraded.log.count(said) == 1
+
+
+def owner(seed: int = OPTIONS.seed) -> str:
+    """Return the id of the workspace that a sandbox serves."""
+    return str(Sandbox(replace(OPTIONS, seed=seed)).workspace.describe()["id"])
+
+
+def test_another_workspace_is_refused(tmp_path: Path) -> None:
+    """Prevents that the first token after the upgrade, whosever it is, decides whose rows stay."""
+    with Sandbox(replace(OPTIONS, seed=8), now=FIRST) as sandbox:
+        project = project_for(sandbox, tmp_path)
+        restore(project)
+        before = {name: project.rows(name, live=False) for name in project.tables()}
+        with at(project, NOW):
+            result = project.materialize("users")
+        text = failure_of(result)
+        assert f"holds the workspace {owner()}, and the token belongs to" in text
+        assert owner(8) in text
+        assert {name: project.rows(name, live=False) for name in project.tables()} == before
+        assert [info.path for info in sandbox.requests] == ["/"]
+
+
 def test_a_second_load_changes_nothing(upgraded: Upgraded) -> None:
     """Prevents that the first load of this version leaves something that the next one trips on."""
     project = upgraded.project
     before = {name: project.rows(name, live=False) for name in ALL_TABLES}
-    assert failure_of(project.materialize()) == ""
+    result, log = run_logged(project)
+    assert failure_of(result) == ""
+    assert "belongs to the workspace" not in log
     assert {name: project.rows(name, live=False) for name in ALL_TABLES} == before
