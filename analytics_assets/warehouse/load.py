@@ -142,16 +142,30 @@ class _Run:
             if workspace:
                 self._check_owner(plans, workspace)
             with _reading_aside(session, plans) as readers:
+                if workspace is None:
+                    _wait(*readers.values())
+                    workspace = self._named_in_records(session, plans, readings)
                 for group, plan in plans.items():
                     _wait(readers[group])
-                    if workspace is None or all(map(_refused, plan.readings)):
+                    if all(map(_refused, plan.readings)):
                         _wait(*readers.values())
                         raise_if_refused(session, readings)
-                    if workspace is None and any(map(_to_load, readings)):
-                        workspace = self.whose.look_for(session, readings)
-                        self._check_owner(plans, workspace)
                     yield self._load(plan, workspace)
                     locks[group].close()
+
+    def _named_in_records(
+        self,
+        session: ReadingSession,
+        plans: Mapping[Group, GroupPlan],
+        readings: Sequence[Reading],
+    ) -> Workspace | None:
+        """Find out from what was read whose it is, before anything is loaded."""
+        raise_if_refused(session, readings)
+        if not any(reading.failure is None and reading.staging for reading in readings):
+            return None
+        workspace = self.whose.look_for(session, readings)
+        self._check_owner(plans, workspace)
+        return workspace
 
     def _check_owner(self, plans: Mapping[Group, GroupPlan], workspace: Workspace | None) -> None:
         """Refuse a token of another workspace than the dataset's; warn where that is not known.
@@ -162,7 +176,9 @@ class _Run:
         dataset = self.request.warehouse.dataset
         for plan in plans.values():
             check_owner(dataset, plan.owner, workspace)
-        if any(plan.owner.inherited for plan in plans.values()):
+        if workspace is None:
+            self.log.warning("Nothing that the token may read tells which workspace it belongs to.")
+        elif any(plan.owner.inherited for plan in plans.values()):
             self.log.warning(
                 f"The dataset {dataset!r} does not say whose it is yet; from now on it belongs to"
                 f" the workspace {workspace}."
@@ -200,7 +216,3 @@ def _wait(*readers: Future[None]) -> None:
 
 def _refused(reading: Reading) -> bool:
     return getattr(reading.failure, "status", None) in REFUSALS
-
-
-def _to_load(reading: Reading) -> bool:
-    return reading.failure is None and reading.staging is not None
