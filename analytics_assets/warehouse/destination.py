@@ -14,7 +14,7 @@ from dlt.pipeline.pipeline import Pipeline
 from analytics_assets.segment.errors import AnalyticsError, SettingError
 from analytics_assets.segment.foreign_text import root_message
 from analytics_assets.warehouse.duckdb_file import duckdb_credentials
-from analytics_assets.warehouse.pinned import DESTINATION, pipeline_config, refuse
+from analytics_assets.warehouse.pinned import DESTINATION, pinned, pipeline_config, refuse
 from analytics_assets.warehouse.settings import WarehouseSettings
 
 
@@ -32,7 +32,7 @@ def dlt_destination(settings: WarehouseSettings) -> Any:
             **DESTINATION,
         )
     if settings.destination_object is not None:
-        return settings.destination_object
+        return pinned(settings.destination_object)
     try:
         found: Any = Destination.from_reference(settings.destination, **DESTINATION)
     except UnknownDestinationModule:

@@ -31,9 +31,8 @@ from analytics_assets.segment.errors import SettingError
 from analytics_assets.warehouse.settings import WarehouseSettings
 
 NAMING: Final = "snake_case"
-STAGING: Final = "%s_staging"
 DESTINATION: Final[Mapping[str, Any]] = {
-    "staging_dataset_name_layout": STAGING,
+    "staging_dataset_name_layout": "%s_staging",
     "enable_dataset_name_normalization": True,
 }
 """Arguments of every dlt destination that has datasets."""
@@ -128,6 +127,13 @@ def pipeline_config(name: str) -> PipelineConfiguration:
     return resolve_configuration(defaults, sections=("pipelines", name), explicit_value=pinned)
 
 
+def pinned(destination: Any) -> Any:
+    """Return a host's own destination; what it does not say itself is not left to chance."""
+    for name in destination.spec.get_resolvable_fields().keys() & DESTINATION.keys():
+        destination.config_params.setdefault(name, DESTINATION[name])
+    return destination
+
+
 def refuse_settings(group: str, pipeline_name: str) -> None:
     """Refuse settings of dlt that change what is written and cannot be pinned.
 
@@ -158,7 +164,8 @@ def check_target(settings: WarehouseSettings, pipeline: Pipeline) -> None:
     """
     schema = Schema(pipeline.pipeline_name)
     config: Any = pipeline.destination_client().config
-    for name in REFUSED_OF_DESTINATION:
+    told = pipeline.destination.config_params
+    for name in set(REFUSED_OF_DESTINATION) - told.keys():
         found, default = getattr(config, name, None), getattr(type(config)(), name, None)
         if isinstance(found, BaseConfiguration):
             found, default = dict(found), dict(type(found)())
@@ -166,7 +173,8 @@ def check_target(settings: WarehouseSettings, pipeline: Pipeline) -> None:
             refuse(name, found)
     if not hasattr(config, "normalize_dataset_name"):
         return
-    asked = [settings.dataset, STAGING % settings.dataset]
+    layout = told["staging_dataset_name_layout"]
+    asked = [settings.dataset, layout.replace("%s", settings.dataset)]
     real = [config.normalize_dataset_name(schema), config.normalize_staging_dataset_name(schema)]
     if settings.is_duckdb:
         asked.append(str(settings.duckdb_path.absolute()))
