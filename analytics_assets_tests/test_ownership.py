@@ -61,7 +61,8 @@ def everything(project: Project) -> dict[str, Any]:
     """Return all rows of the dataset, marks included; of a folder the files."""
     lake = project.folder / "lake"
     if lake.exists():
-        return {str(file): file.read_bytes() for file in lake.rglob("*") if file.is_file()}
+        files = (file for file in lake.rglob("*") if file.is_file() and file.suffix != ".lock")
+        return {str(file): file.read_bytes() for file in files}
     return {name: project.rows(name, live=False) for name in project.tables()}
 
 
