@@ -59,6 +59,11 @@ class Project:
         """The DuckDB file."""
         return Path(self.env["ANALYTICS_DUCKDB_PATH"])
 
+    @property
+    def dataset(self) -> str:
+        """The schema of the tables."""
+        return self.env.get("ANALYTICS_DATASET", "analytics")
+
     def command(
         self, *words: str, timeout: float = 300, **env: str
     ) -> subprocess.CompletedProcess[str]:

@@ -81,11 +81,6 @@ class PostgresProject(Project):
         )
         return {name for (name,) in found if not name.startswith("_dlt")}
 
-    @property
-    def dataset(self) -> str:
-        """The schema of the tables."""
-        return self.env.get("ANALYTICS_DATASET", "analytics")
-
     def rows(self, table: str, *, live: bool = True) -> list[Row]:
         """Return the rows of a table, sorted, without dlt's own columns."""
         names = self.query(

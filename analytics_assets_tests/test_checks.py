@@ -21,6 +21,7 @@ from dagster import (
     ExecuteInProcessResult,
     TableMetadataValue,
     define_asset_job,
+    instance_for_test,
 )
 
 from analytics_assets.orchestration.check_results import check_specs
@@ -37,6 +38,7 @@ from analytics_assets_tests.harness import (
 )
 
 Evaluations = Mapping[tuple[str, str], AssetCheckEvaluation]
+ONCE = {"retries": 0}
 ALL_CHECKS = {(e.name, spec.name) for e in ENDPOINTS for spec in check_specs(e, AssetKey(e.name))}
 
 
@@ -248,15 +250,15 @@ BAD = [
         "destinations",
         ["UPDATE destinations SET source_id = 'gone' WHERE id = (SELECT min(id) FROM {table})"],
         "references_hold",
-        r"sourceId: 1 value \(in 1 row\) not among the live rows of sources\.id: gone\. Materialize"
-        r" destinations and sources and catalog_destinations together",
+        r"source_id: 1 value \(in 1 row\) not among the live rows of sources\.id: gone\."
+        r" Materialize destinations and sources and catalog_destinations together",
         id="orphan",
     ),
     pytest.param(
         "destinations",
         ["UPDATE sources SET deleted_at = now()"],
         "references_hold",
-        r"sourceId: \d+ values \(in \d+ rows\) not among the live rows of sources\.id",
+        r"source_id: \d+ values \(in \d+ rows\) not among the live rows of sources\.id",
         id="orphan-of-a-deleted-row",
     ),
     pytest.param(
@@ -347,9 +349,59 @@ def test_a_failed_resource_takes_no_other_check_with_it(start: Callable[..., Pro
     result = project.materialize("group:identity", api={"retries": 0})
     assert "users (GET /users)" in failure_of(result)
     found = evaluations(result)
-    others = {endpoint.name for endpoint in in_group("identity")} - {"users"}
-    assert {asset for asset, _ in found} == others
-    assert failed(found) == set()
+    assert {asset for asset, _ in found} == {endpoint.name for endpoint in in_group("identity")}
+    assert {asset for asset, _ in failed(found)} == {"users"}
+
+
+def test_a_failed_resource_says_why_in_its_own_checks(start: Callable[..., Project]) -> None:
+    """Prevents "Execution failed" where people look, with the reason in a log somewhere else."""
+    project = start()
+
+    def refuse(request: RequestInfo) -> Reply | None:
+        return Reply(status=500) if request.path == "/users" else None
+
+    project.sandbox.intercept = refuse
+    found = evaluations(project.materialize("users", "roles", api={"retries": 0}))
+    mine = {key: one for key, one in found.items() if key[0] == "users"}
+    assert mine.keys() == {key for key in ALL_CHECKS if key[0] == "users"}
+    assert all(text(one).startswith("Not run: HTTP 500") for one in mine.values())
+    assert {(one.passed, one.severity) for one in mine.values()} == {
+        (False, AssetCheckSeverity.WARN)
+    }
+
+
+def test_a_list_refused_for_its_length_fails_the_check_of_it(start: Callable[..., Project]) -> None:
+    """Prevents that the check on halved lists is the one thing silent about a halved list."""
+    project = start()
+    with DagsterInstance.ephemeral() as instance:
+        project.materialize("users", instance=instance)
+        for user in project.sandbox.served("users")[1:]:
+            project.sandbox.workspace.remove("users", user["id"])
+        found = evaluations(project.materialize("users", instance=instance))
+    halved = found["users", "row_count_not_halved"]
+    assert (halved.passed, halved.severity) == (False, AssetCheckSeverity.ERROR)
+    assert text(halved).startswith("The list has 1 rows where 15 were before, so nothing was load")
+    others = [one for key, one in found.items() if key != ("users", "row_count_not_halved")]
+    assert all(text(one).startswith("Not run: the list has 1 rows where 15") for one in others)
+    assert len(found) == len([key for key in ALL_CHECKS if key[0] == "users"])
+
+
+def test_a_run_that_fails_as_a_whole_says_so_in_every_check(project: Project) -> None:
+    """Prevents that a refused token leaves twenty checks with "Execution failed"."""
+    project.env["ANALYTICS_API_TOKEN"] = "not-the-token"
+    found = evaluations(project.materialize("users", "roles"))
+    assert found.keys() == {key for key in ALL_CHECKS if key[0] in ("users", "roles")}
+    assert all("does not accept the token" in text(one) for one in found.values())
+    assert failed(found) == found.keys()
+
+
+def test_a_run_that_is_retried_leaves_its_checks_to_the_retry(project: Project) -> None:
+    """Prevents a retry that loads the rows and leaves the checks red: Dagster skips old results."""
+    project.sandbox.intercept = lambda info: Reply(500) if info.path == "/users" else None
+    retried = {"run_retries": {"enabled": True, "max_retries": 2}}
+    with instance_for_test(overrides=retried) as instance:
+        found = evaluations(project.materialize("users", "roles", instance=instance, api=ONCE))
+    assert {asset for asset, _ in found} == {"roles"}
 
 
 def test_a_shorter_list_that_was_expected_is_a_warning(start: Callable[..., Project]) -> None:

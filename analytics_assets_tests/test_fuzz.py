@@ -156,7 +156,7 @@ def test_nesting_without_end_is_refused() -> None:
     value: Any = 1
     for _ in range(100_000):
         value = [value]
-    with pytest.raises(BadValue, match=r"row 0, field 'settings': nested too deeply"):
+    with pytest.raises(BadValue, match=r"row 0, column 'settings': nested too deeply"):
         RowTyper(BY_NAME["sources"], {}).table([{"id": "a", "settings": value}])
 
 
@@ -165,7 +165,7 @@ def test_nesting_without_end_is_refused() -> None:
 def test_a_counter_is_decimal_digits(text: str) -> None:
     """Prevents an invented count: Arrow reads hexadecimal text, Python spaces and underscores."""
     rows = [{"timestamp": "2026-01-01T00:00:00Z", "anonymous": value} for value in ("7", text)]
-    with pytest.raises(BadValue, match="row 1, field 'anonymous': expected bigint"):
+    with pytest.raises(BadValue, match="row 1, column 'anonymous': expected bigint"):
         RowTyper(BY_NAME["usage_mtu_daily"], {}).table(rows)
 
 
@@ -183,7 +183,7 @@ def test_counters_are_read_as_they_are_written() -> None:
 def test_a_second_beyond_the_calendar_is_refused(second: int) -> None:
     """Prevents a time that no database can show, or a boolean taken for a time."""
     rows = [{"timestamp": f"2026-01-0{n}", "periodStart": v} for n, v in ((1, 0), (2, second))]
-    with pytest.raises(BadValue, match="row 1, field 'periodStart': expected timestamp"):
+    with pytest.raises(BadValue, match="row 1, column 'period_start': expected timestamp"):
         RowTyper(BY_NAME["usage_mtu_daily"], {}).table(rows)
 
 

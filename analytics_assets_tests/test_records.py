@@ -115,16 +115,17 @@ def mistakes(draw: st.DrawFn) -> tuple[Endpoint, list[dict[str, Any]], int, str]
     column = draw(st.sampled_from(fit))
     wrong = draw(WRONG[column.type])
     rows[number][column.field] = wrong
-    return endpoint, rows, number, column.field
+    return endpoint, rows, number, column.name
 
 
 @given(mistakes(), st.integers(0, 10**6))
-def test_a_wrong_value_is_named_by_row_and_field(
+def test_a_wrong_value_is_named_by_row_and_column(
     mistake: tuple[Endpoint, list[dict[str, Any]], int, str], first_row: int
 ) -> None:
     """Prevents a coerced value, and a message that leaves one to search a list of thousands."""
-    endpoint, rows, number, wire = mistake
-    with pytest.raises(BadValue, match=rf"^row {first_row + number}, field '{wire}': expected "):
+    endpoint, rows, number, column = mistake
+    named = rf"^row {first_row + number}, column '{column}': expected "
+    with pytest.raises(BadValue, match=named):
         RowTyper(endpoint, {}).table(rows, first_row)
 
 
@@ -134,14 +135,12 @@ def test_a_record_without_its_key_is_refused(
 ) -> None:
     """Prevents a row that no later load can find again."""
     row = data.draw(record_of(endpoint))
-    needed = [
-        c.field for c in endpoint.columns if c.field in endpoint.primary_key and c.missing is None
-    ]
-    wire = data.draw(st.sampled_from(needed))
-    row[wire] = None
+    needed = [c for c in endpoint.columns if c.field in endpoint.primary_key and c.missing is None]
+    column = data.draw(st.sampled_from(needed))
+    row[column.field] = None
     if left_out:
-        del row[wire]
-    with pytest.raises(BadValue, match=rf"^row 7 has no '{wire}', which is part of the key$"):
+        del row[column.field]
+    with pytest.raises(BadValue, match=rf"^row 7 has no '{column.name}', which is part of the key"):
         RowTyper(endpoint, {}).table([row], first_row=7)
 
 

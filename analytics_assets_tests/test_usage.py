@@ -310,7 +310,7 @@ def test_a_count_that_is_no_number_fails_its_asset_alone(start: Start, count: ob
         result = project.materialize(*USAGE)
     text = failure_of(result)
     assert CALLS in text
-    assert "month 2026-02: row 2, field 'apiCalls': expected bigint" in text
+    assert "month 2026-02: row 2, column 'api_calls': expected bigint" in text
     assert set(materialized(result)) == set(USAGE) - {CALLS}
     assert CALLS not in project.tables()
 

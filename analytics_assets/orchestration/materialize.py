@@ -22,6 +22,7 @@ from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.environment import misspelt_variables
 from analytics_assets.orchestration.failures import failure_of, step_failure
 from analytics_assets.orchestration.metadata import run_metadata
+from analytics_assets.orchestration.not_run import checks_not_run
 from analytics_assets.orchestration.resources import Warehouse
 from analytics_assets.segment.endpoints import BY_NAME, GROUPS
 from analytics_assets.segment.errors import AnalyticsError
@@ -50,6 +51,7 @@ def materialize(
 
     names = tuple(n for n, key in index.keys.items() if key in context.selected_asset_keys)
     outcomes: list[Outcome] = []
+    checks, said = _selected_checks(context, index), set[str]()
     for sentence in misspelt_variables():
         context.log.warning(sentence)
     try:
@@ -62,9 +64,17 @@ def materialize(
         for group in load_groups(request, run.look, context.log) if request else ():
             outcomes += group
             yield from run.results(group)
-        yield from run.check_alone()
+        for result in run.check_alone():
+            said.add(index.name(result.asset_key) if result.asset_key else "")
+            yield result
     except AnalyticsError as error:
+        open_ones = checks.keys() - said - {outcome.endpoint.name for outcome in outcomes}
+        reasons = {**dict.fromkeys(sorted(open_ones), error), **_reasons(outcomes)}
+        yield from checks_not_run(context, index, checks, reasons, transient=error.transient)
         raise failure_of(error) from None
+    reasons = _reasons(outcomes)
+    transient = any(reason.transient for reason in reasons.values())
+    yield from checks_not_run(context, index, checks, reasons, transient=transient)
     _raise_failures(outcomes)
 
 
@@ -186,13 +196,23 @@ def unavailable_text(outcome: Outcome) -> str:
     )
 
 
+def _reasons(outcomes: Sequence[Outcome]) -> dict[str, AnalyticsError]:
+    """Return why assets have failed, by name."""
+    return {
+        outcome.endpoint.name: outcome.failure
+        for outcome in outcomes
+        if outcome.failure is not None and outcome.available
+    }
+
+
 def _raise_failures(outcomes: Sequence[Outcome]) -> None:
-    failed = [o for o in outcomes if o.failure is not None and o.available]
-    if not failed:
+    reasons = _reasons(outcomes)
+    if not reasons:
         return
+    failed = [outcome for outcome in outcomes if outcome.endpoint.name in reasons]
     text = "\n".join(failure_text(outcome) for outcome in failed)
     loaded = sum(outcome.loaded for outcome in outcomes)
-    transient = any(outcome.failure.transient for outcome in failed if outcome.failure)
+    transient = any(reason.transient for reason in reasons.values())
     raise step_failure(
         f"{len(failed)} of {len(outcomes)} assets failed, {loaded} loaded.\n{text}",
         allow_retries=transient,

@@ -64,6 +64,18 @@ def _pause(context: AssetExecutionContext) -> None:
         time.sleep(left)
 
 
+def is_retried(context: AssetExecutionContext) -> bool:
+    """Tell whether Dagster starts this run again if it fails in a way that may pass."""
+    instance, tags = context.instance, context.run.tags
+    if not instance.run_retries_enabled:
+        return False
+    try:
+        limit = int(tags.get("dagster/max_retries", instance.run_retries_max_retries))
+        return int(tags.get("dagster/retry_number", "0")) < limit
+    except ValueError:
+        return False  # tags can be edited by hand
+
+
 def backoff_seconds(tags: Mapping[str, str]) -> float:
     """Return how long the n-th retry waits: its backoff tag times 2^(n-1); 0 for a first run."""
     number = tags.get("dagster/retry_number", "0")

@@ -32,6 +32,10 @@ class ResourceError(AnalyticsError):
         self.transient = transient
 
 
+class TooFewRows(ResourceError):
+    """A list has become so short that this is more likely a fault than the truth."""
+
+
 def unexpected(error: Exception) -> ResourceError:
     """Return the error of a resource that failed in a way that nobody foresaw."""
     return ResourceError(f"unexpected {type(error).__name__} while reading: {error}")

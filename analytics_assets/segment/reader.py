@@ -94,7 +94,7 @@ def read_group(session: ReadingSession, group: str, readings: Sequence[Reading])
         group: name of the group.
         readings: what to read, and the parents that are read for their sake.
     """
-    sound = [reading for reading in readings if reading.failure is None]
+    sound = [reading for reading in readings if not _lost(reading.extraction)]
     if sound:
         try:
             for _ in api_source(group, sound, session, session.routes, session.settings):
@@ -106,6 +106,12 @@ def read_group(session: ReadingSession, group: str, readings: Sequence[Reading])
     with span("stage"):
         for reading in sorted(readings, key=lambda reading: bool(reading.endpoint.parent)):
             reading.finish()
+
+
+def _lost(extraction: Extraction) -> bool:
+    """Tell whether there is no use in reading, as it or the list it hangs on has failed already."""
+    parent = extraction.parent
+    return extraction.failure is not None or (parent is not None and parent.failure is not None)
 
 
 def _look_for_missing_parents(session: ReadingSession, readings: Sequence[Reading]) -> None:

@@ -1,4 +1,4 @@
-"""Turn the records of one page into a typed Arrow table, or say which row and field is wrong.
+"""Turn the records of one page into a typed Arrow table, or say which row and column is wrong.
 
 Scalars get the type that ``endpoints.py`` declares, nested values become JSON text, a field that
 is not declared gets a type from its values. Nothing is coerced that would lose information.
@@ -50,7 +50,7 @@ column_name = lru_cache(maxsize=4096)(_naming.normalize_identifier)
 
 
 class BadValue(ValueError):
-    """A value that does not fit; the text names the row, the field and the value."""
+    """A value that does not fit; the text names the row, the column and the value."""
 
 
 class RowTyper:
@@ -147,7 +147,7 @@ class RowTyper:
             elif before == "timestamp" and kind == "text":
                 kind = "timestamp"
             elif before not in (None, kind):
-                raise BadValue(f"the field {field!r} held {before} values before and now {kind}")
+                raise BadValue(f"the column {name!r} held {before} values before and now {kind}")
             column = Column(field, kind, "", redact="secret" if secret else "shape_and_key")
             self._found[field] = column
         return column
@@ -162,7 +162,7 @@ class RowTyper:
             raise self._locate(column, values, first_row) from None
         if array.null_count and column.field in self._endpoint.primary_key:
             row = first_row + values.index(None)
-            raise BadValue(f"row {row} has no {column.field!r}, which is part of the key")
+            raise BadValue(f"row {row} has no {column.name!r}, which is part of the key")
         return array
 
     def _converted(self, column: Column, values: Sequence[Any]) -> pa.Array:
@@ -184,8 +184,8 @@ class RowTyper:
         """Find the first value that does not fit, for the message, which may not show a secret."""
         for number, value in enumerate(values, first_row):
             if wrong := self._what_is_wrong(column, value):
-                return BadValue(f"row {number}, field {column.field!r}: {wrong}")
-        return BadValue(f"field {column.field!r} does not hold {column.type} values")
+                return BadValue(f"row {number}, column {column.name!r}: {wrong}")
+        return BadValue(f"column {column.name!r} does not hold {column.type} values")
 
     def _what_is_wrong(self, column: Column, value: Any) -> str | None:
         try:

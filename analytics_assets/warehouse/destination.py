@@ -7,12 +7,13 @@ from typing import Any
 
 import dlt
 from dlt.common.destination import Destination
-from dlt.common.destination.exceptions import UnknownDestinationModule
+from dlt.common.destination.exceptions import DestinationException, UnknownDestinationModule
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.errors import AnalyticsError, SettingError
 from analytics_assets.segment.foreign_text import root_message
+from analytics_assets.segment.settings import Log
 from analytics_assets.warehouse.duckdb_file import duckdb_credentials
 from analytics_assets.warehouse.pinned import DESTINATION, pinned, pipeline_config, refuse
 from analytics_assets.warehouse.settings import WarehouseSettings
@@ -78,8 +79,10 @@ def new_pipeline(group: str, settings: WarehouseSettings, folder: Path | str) ->
     return pipeline
 
 
-def restore(settings: WarehouseSettings, pipeline: Pipeline) -> None:
+def restore(settings: WarehouseSettings, pipeline: Pipeline, log: Log) -> None:
     """Bring state and schema back from the destination, which the caller has open.
+
+    A state that cannot be read is as good as none: what it would have told is loaded again.
 
     Raises:
         AnalyticsError: that failed; the text holds the destination's own reason.
@@ -87,9 +90,14 @@ def restore(settings: WarehouseSettings, pipeline: Pipeline) -> None:
     try:
         pipeline.sync_destination()
     except PipelineStepFailed as error:
-        raise AnalyticsError(
-            f"The destination {settings.destination!r} cannot be reached: {root_message(error)}"
-        ) from None
+        if isinstance(error.exception, DestinationException):
+            raise AnalyticsError(
+                f"The destination {settings.destination!r} cannot be reached: {root_message(error)}"
+            ) from None
+        log.warning(
+            f"The state of {pipeline.pipeline_name} in the dataset {settings.dataset!r} cannot be"
+            f" read ({root_message(error)}): histories are loaded again from their start."
+        )
 
 
 def local_folder(settings: WarehouseSettings, pipeline: Pipeline) -> Path | None:

@@ -16,7 +16,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment import windows
-from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.errors import AnalyticsError, ResourceError, TooFewRows
 from analytics_assets.segment.foreign_text import root_message
 from analytics_assets.segment.model import Column, ColumnType, Endpoint
 from analytics_assets.segment.months import Loaded, after_load
@@ -27,12 +27,13 @@ from analytics_assets.segment.staging import Staging
 from analytics_assets.segment.token_workspace import Workspace
 from analytics_assets.warehouse.counts import count_rows
 from analytics_assets.warehouse.deletions import mark_deleted
-from analytics_assets.warehouse.destination import new_pipeline
+from analytics_assets.warehouse.destination import new_pipeline, restore
 from analytics_assets.warehouse.dlt_config import only_errors_logged
 from analytics_assets.warehouse.forgetting import forget
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import Outcome, TableCounts
 from analytics_assets.warehouse.ownership import check_still_free, remember
+from analytics_assets.warehouse.plain_files import replacing
 from analytics_assets.warehouse.plan import GroupPlan
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
@@ -102,7 +103,7 @@ def _judge(plan: GroupPlan, reading: Reading, options: LoadOptions) -> Outcome:
     # a row for each key; of a parent that is not loaded the keys are not known
     now = reading.staging.rows if reading.staging else reading.extraction.rows
     if live and not options.expect_fewer_rows and (now == 0 or now * 2 < live):
-        outcome.failure = ResourceError(
+        outcome.failure = TooFewRows(
             f"the list has {now} rows where {live} were before, so nothing was loaded or marked"
             " as deleted; if that is right, run it with expect_fewer_rows: true"
         )
@@ -120,10 +121,12 @@ def _load_alone(
         pipeline = new_pipeline(plan.group, warehouse, plan.folder / str(number))
         try:
             with open_database(warehouse, pipeline, log):
-                pipeline.sync_destination()
+                restore(warehouse, pipeline, log)
             _load_package(plan, pipeline, [outcome], warehouse, log, workspace)
         except PipelineStepFailed as error:
             outcome.failure = _load_failure(error)
+        except AnalyticsError as error:
+            outcome.failure = error
         finally:
             plan.pipeline.activate()  # dlt makes a new pipeline the active one
 
@@ -146,8 +149,9 @@ def _load_package(
     with span("load"), open_database(warehouse, pipeline, log):
         if workspace and not plan.owner.remembered:
             check_still_free(plan.group, pipeline, warehouse.dataset, workspace)
-        info = pipeline.load()
-        info.raise_on_failed_jobs()
+        with replacing(pipeline, warehouse, [outcome.endpoint for outcome in outcomes]):
+            info = pipeline.load()
+            info.raise_on_failed_jobs()
         load_id = info.loads_ids[0]
         with span("mark"):
             marked, forgotten, counts = _mark_and_count(pipeline, warehouse, outcomes, load_id)
@@ -204,7 +208,7 @@ def _table_resource(
         rows,
         name=endpoint.name,
         primary_key=list(endpoint.key_columns),
-        write_disposition=_write_disposition(endpoint, warehouse),
+        write_disposition=_write_disposition(warehouse),
         table_format=cast(Any, warehouse.table_format),
         file_format=_file_format(formats, warehouse, empty=not staging.rows),
         columns=column_hints(endpoint, undeclared),
@@ -216,14 +220,14 @@ def _table_resource(
     return resource
 
 
-def _write_disposition(endpoint: Endpoint, warehouse: WarehouseSettings) -> Any:
-    """Merge by key; plain Parquet files only know all anew (lists) and one more (histories).
+def _write_disposition(warehouse: WarehouseSettings) -> Any:
+    """Merge by key; plain Parquet files can only be added: see ``plain_files.py`` for lists.
 
     A reading hands over each key once, so nothing has to sort the rows for that again: it would
     take the memory of a whole table.
     """
     if not warehouse.merges:
-        return "replace" if endpoint.full_list else "append"
+        return "append"
     strategy = "upsert" if warehouse.table_format == "delta" else "delete-insert"
     return {"disposition": "merge", "strategy": strategy, "deduplicated": True}
 

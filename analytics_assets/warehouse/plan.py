@@ -12,7 +12,7 @@ from dlt.pipeline.pipeline import Pipeline
 from analytics_assets.segment.audit_trail import api_time
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.extraction import Extraction
-from analytics_assets.segment.model import Endpoint, Group
+from analytics_assets.segment.model import ColumnType, Endpoint, Group
 from analytics_assets.segment.months import (
     month_range,
     months_to_load,
@@ -26,10 +26,11 @@ from analytics_assets.segment.settings import ApiSettings, LoadOptions, Log
 from analytics_assets.segment.staging import Staging
 from analytics_assets.segment.windows import forgettable, windows_to_load
 from analytics_assets.warehouse.counts import count_rows
-from analytics_assets.warehouse.destination import restore
+from analytics_assets.warehouse.healing import Healed, restore_and_heal
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import LoadRequest, TableCounts
 from analytics_assets.warehouse.ownership import Owner, owner_of
+from analytics_assets.warehouse.plain_files import tidy
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
 from analytics_assets.warehouse.state import (
@@ -105,27 +106,39 @@ def plan_group(
     """
     endpoints = [BY_NAME[name] for name in request.names if BY_NAME[name].group == group]
     wanted = _with_parents(endpoints)
-    before = _restore(pipeline, wanted, request.warehouse, log)
+    with open_database(request.warehouse, pipeline, log):
+        healed = restore_and_heal(pipeline, group, endpoints, request.warehouse, log)
+        tidy(pipeline, request.warehouse, wanted)
+        before = _count(pipeline, wanted, healed, request.warehouse)
     readings: dict[str, Reading] = {}
     for endpoint in wanted:
         parent = readings.get(endpoint.parent.resource) if endpoint.parent else None
         file = folder / f"{endpoint.name}.arrows" if endpoint in endpoints else None
-        readings[endpoint.name] = _reading(endpoint, parent, pipeline, file, request.api, period)
+        stored = _types(pipeline, endpoint, healed)
+        reading = _reading(endpoint, parent, pipeline, stored, file, request.api, period)
+        if refusal := healed.refused.get(endpoint.name):
+            reading.extraction.fail(refusal)
+        readings[endpoint.name] = reading
     owner = owner_of(group, pipeline, request.warehouse, log)
     return GroupPlan(group, pipeline, folder, list(readings.values()), before, owner)
 
 
-def _restore(
-    pipeline: Pipeline, endpoints: Sequence[Endpoint], warehouse: WarehouseSettings, log: Log
+def _count(
+    pipeline: Pipeline, endpoints: Sequence[Endpoint], healed: Healed, warehouse: WarehouseSettings
 ) -> Mapping[str, TableCounts]:
-    """Bring state and schema back from the destination; count what full lists hold now."""
-    with open_database(warehouse, pipeline, log):
-        restore(warehouse, pipeline)
-        full_lists = [e.name for e in endpoints if e.full_list and stored_types(pipeline, e)]
-        if not full_lists:
-            return {}
-        with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
-            return count_rows(sql, full_lists)
+    """Count what full lists hold now."""
+    full_lists = [e.name for e in endpoints if e.full_list and _types(pipeline, e, healed)]
+    if not full_lists:
+        return {}
+    with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
+        return count_rows(sql, full_lists)
+
+
+def _types(pipeline: Pipeline, endpoint: Endpoint, healed: Healed) -> Mapping[str, ColumnType]:
+    """Return the types of the columns of a table; none if there is none to load into."""
+    if endpoint.name in healed.refused:
+        return {}
+    return healed.types.get(endpoint.name) or stored_types(pipeline, endpoint)
 
 
 def _with_parents(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
@@ -140,6 +153,7 @@ def _reading(
     endpoint: Endpoint,
     parent: Reading | None,
     pipeline: Pipeline,
+    stored: Mapping[str, ColumnType],
     file: Path | None,
     api: ApiSettings,
     period: Period,
@@ -150,6 +164,7 @@ def _reading(
         endpoint: what to read.
         parent: the reading of the list it hangs on.
         pipeline: knows what the destination holds.
+        stored: the types of the columns that the destination's table has.
         file: where to stage its rows; ``None`` if they are not loaded.
         api: how to reach the API.
         period: the days that the run is about.
@@ -167,7 +182,6 @@ def _reading(
     )
     if fault := fault_of(endpoint, BY_NAME):
         extraction.fail(fault)
-    stored = stored_types(pipeline, endpoint)
     return Reading(
         extraction,
         RowTyper(endpoint, stored, redact=api.redact, fingerprint_key=api.fingerprint_key),

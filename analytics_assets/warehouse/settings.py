@@ -47,6 +47,11 @@ class WarehouseSettings:
         return self.destination != "filesystem" or self.table_format == "delta"
 
     @property
+    def stages(self) -> bool:
+        """Whether rows are put into a dataset of their own before they are merged."""
+        return self.destination != "filesystem"
+
+    @property
     def marks_deletions(self) -> bool:
         """Whether rows can be updated in place, as ``deleted_at`` needs."""
         return self.destination not in ("filesystem", "clickhouse")

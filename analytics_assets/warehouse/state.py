@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, cast
 
+import dlt
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.model import ColumnType, Endpoint
@@ -24,6 +25,39 @@ def stored_types(pipeline: Pipeline, endpoint: Endpoint) -> Mapping[str, ColumnT
         for name, column in columns.items()
         if "data_type" in column
     }
+
+
+def declared_types(endpoint: Endpoint) -> Mapping[str, ColumnType]:
+    """Return the types of the columns that are known beforehand."""
+    return {column.name: column.type for column in endpoint.table_columns}
+
+
+def is_sound(pipeline: Pipeline, endpoint: Endpoint) -> bool:
+    """Tell whether the state of a history can be read, as it is not if somebody has edited it."""
+    try:
+        loaded_months(pipeline, endpoint)
+        loaded_days(pipeline, endpoint)
+        followed = _resource_state(pipeline, endpoint).get("incremental", {})
+        newest = followed.get(endpoint.cursor_column, {}).get("last_value")
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return newest is None or isinstance(newest, datetime)
+
+
+def forget(pipeline: Pipeline, group: str, names: Collection[str]) -> None:
+    """Drop the state of resources, here and in the destination, which the caller has open.
+
+    Raises:
+        PipelineStepFailed: it cannot be stored.
+    """
+    with pipeline.managed_state() as state:
+        sources = cast(dict[str, Any], state).get("sources", {})
+        resources = sources.get(group, {}).get("resources", {})
+        dropped = [resources.pop(name) for name in names if name in resources]
+    if dropped:
+        pipeline.extract(dlt.source(lambda: [], name=group)())  # a package of nothing but the state
+        pipeline.normalize()
+        pipeline.load().raise_on_failed_jobs()
 
 
 def loaded_months(pipeline: Pipeline, endpoint: Endpoint) -> Loaded | None:

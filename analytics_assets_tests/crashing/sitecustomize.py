@@ -2,6 +2,8 @@
 
 ``KILL_AT=PHASE:N`` sends SIGKILL to the process on the N-th call counted in that phase. Without it,
 the number of calls of each phase is written to the file ``CALLS_FILE`` when the process ends.
+Files of tables have phases of their own: ``put`` and ``remove`` before one is written or removed,
+``half`` when half of it is written, and ``fail``, from which on writing fails instead.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ CALLS_FILE = os.environ.get("CALLS_FILE", "")
 _calls: Counter[str] = Counter()
 _lock = threading.Lock()
 _loading = threading.Event()
+_failing = threading.Event()
 
 
 def _count(phase: str) -> None:
@@ -42,6 +45,31 @@ def _counted(owner: Any, name: str, phase: str, when: Callable[[], bool] = lambd
         return original(*args, **kwargs)
 
     setattr(owner, name, wrapper)
+
+
+def _due(phase: str) -> bool:
+    with _lock:
+        _calls[phase] += 1
+        return f"{phase}:{_calls[phase]}" == KILL_AT
+
+
+def _patch_files() -> None:
+    from fsspec.implementations.local import LocalFileSystem
+
+    put_file = LocalFileSystem.put_file
+
+    def put(self: Any, path: Any, place: Any, *args: Any, **kwargs: Any) -> None:
+        if _due("fail") or _failing.is_set():
+            _failing.set()  # dlt tries again
+            raise OSError("no space left on device")
+        put_file(self, path, place, *args, **kwargs)
+        if _due("half"):
+            os.truncate(place, os.path.getsize(place) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    LocalFileSystem.put_file = put
+    _counted(LocalFileSystem, "put_file", "put")
+    _counted(LocalFileSystem, "rm_file", "remove")
 
 
 def _patch_dlt() -> None:
@@ -81,5 +109,6 @@ def _write_calls() -> None:
 
 if KILL_AT or CALLS_FILE:
     _patch_dlt()
+    _patch_files()
 if CALLS_FILE:
     atexit.register(_write_calls)

@@ -19,17 +19,18 @@ def _references_hold(this: Examination) -> Verdict:
     fine, skipped, problems, offenders = [], [], [], []
     for reference in this.endpoint.references:
         target = f"{reference.table}.{reference.column}"
+        place = _place(this.endpoint, reference)
         if not this.tables.exists(reference.table):
-            skipped.append(f"{reference.path}: there is no table {reference.table} yet")
+            skipped.append(f"{place}: there is no table {reference.table} yet")
             continue
         used = _used(this, reference)
         orphans = _orphans(this, reference, used)
         if not orphans:
-            fine.append(f"{len(used)} values of {reference.path} in {target}")
+            fine.append(f"{len(used)} values of {place} in {target}")
             continue
-        problems.append(_problem(reference, orphans))
+        problems.append(_problem(place, reference, orphans))
         offenders += [
-            {"reference": reference.path, "value": shown(value), **where}
+            {"reference": place, "value": shown(value), **where}
             for value, where in sorted(orphans.items(), key=lambda item: str(item[0]))
         ]
     if not problems:
@@ -39,6 +40,12 @@ def _references_hold(this: Examination) -> Verdict:
     return Verdict(False, f"{'; '.join([*problems, *skipped])}. {advice}", offenders=offenders)
 
 
+def _place(endpoint: Endpoint, reference: Reference) -> str:
+    """Return the column of a reference, and the path within it if it holds JSON."""
+    column, _ = _column_at(endpoint, reference.path)
+    return column.name + reference.path.removeprefix(column.field)
+
+
 def _orphans(this: Examination, reference: Reference, used: Uses) -> Uses:
     """Return the values that no row has which is referred to."""
     # The history of usage outlives its source, whose row stays, marked as deleted.
@@ -46,10 +53,10 @@ def _orphans(this: Examination, reference: Reference, used: Uses) -> Uses:
     return {value: where for value, where in used.items() if value not in known}
 
 
-def _problem(reference: Reference, orphans: Uses) -> str:
+def _problem(place: str, reference: Reference, orphans: Uses) -> str:
     rows = sum(int(where["rows"]) for where in orphans.values())
     return (
-        f"{reference.path}: {many(len(orphans), 'value')} (in {many(rows, 'row')}) not among the"
+        f"{place}: {many(len(orphans), 'value')} (in {many(rows, 'row')}) not among the"
         f" live rows of {reference.table}.{reference.column}:"
         f" {firsts(sorted(map(str, orphans)))}"
     )
@@ -97,7 +104,7 @@ REFERENCES_HOLD: Final = Check(
     "references_hold",
     lambda endpoint: (
         "These point at rows that exist: "
-        + ", ".join(f"{r.path} at {r.table}.{r.column}" for r in endpoint.references)
+        + ", ".join(f"{_place(endpoint, r)} at {r.table}.{r.column}" for r in endpoint.references)
         + "."
     ),
     _references_hold,

@@ -79,7 +79,7 @@ def evaluate_alone(
         pipeline = new_pipeline(group, warehouse, folder)
         check_reachable(warehouse, pipeline)
         with open_database(warehouse, pipeline, log):
-            restore(warehouse, pipeline)
+            restore(warehouse, pipeline, log)
             findings = look(pipeline, warehouse, (), selected, past, log)
     return [one for found in findings.results.values() for one in found]
 

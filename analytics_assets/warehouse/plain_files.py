@@ -1,0 +1,133 @@
+"""Lists in plain Parquet files: the new files are there before the old ones go.
+
+dlt would remove the old ones first, so that a run which is killed in between leaves nothing. Here
+it is told to append, and the files of earlier loads go once the load is complete.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
+from functools import cache, partial
+from pathlib import PurePath
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.common.schema.typing import PIPELINE_STATE_TABLE_NAME
+from dlt.pipeline.pipeline import Pipeline
+
+from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.foreign_text import foreign_text
+from analytics_assets.segment.model import Endpoint
+from analytics_assets.warehouse.settings import WarehouseSettings
+from analytics_assets.warehouse.standing import LOADS
+
+_LOAD_ID: Final = re.compile(r"\d{10}\.\d+")
+"""dlt's load id, a time in seconds, within the name of a file."""
+
+
+@contextmanager
+def replacing(
+    pipeline: Pipeline, warehouse: WarehouseSettings, endpoints: Sequence[Endpoint]
+) -> Iterator[None]:
+    """Of the lists loaded in the block keep the new files; the old ones if it fails.
+
+    Raises:
+        ResourceError: the old ones cannot be removed; the next run tries again.
+    """
+    if warehouse.merges:
+        yield
+        return
+    with pipeline.destination_client() as client:
+        names = [endpoint.name for endpoint in endpoints if endpoint.full_list]
+        before = _files(client, names)
+        try:
+            yield
+        except BaseException:
+            _remove(client, _files(client, names) - before)
+            raise
+        try:
+            _remove(client, before)
+        except OSError as error:
+            raise ResourceError(
+                "the new rows are loaded, but the files of the load before cannot be removed:"
+                f" {foreign_text(str(error))}"
+            ) from None
+
+
+def tidy(pipeline: Pipeline, warehouse: WarehouseSettings, endpoints: Sequence[Endpoint]) -> None:
+    """Remove the files that a killed run has left; the caller has the destination open.
+
+    Of a list the files of the newest complete load stay. Of a history those go that are newer than
+    any complete load: their rows come again, and on this machine they may be half written. Where
+    nothing tells of a complete load, only files go that cannot be read.
+    A layout that names files without their load id is left alone.
+    """
+    if warehouse.merges:
+        return
+    files: Any = pipeline.destination_client()
+    with files as client:
+        loads = cache(partial(_loads, client))
+        for endpoint in endpoints:
+            by_load: dict[str, list[str]] = {}
+            for path in _files(client, [endpoint.name]):
+                by_load.setdefault(_load_id(path), []).append(path)
+            by_load.pop("", None)
+            if not client.is_local_filesystem and (len(by_load) <= 1 or not endpoint.full_list):
+                continue  # a bucket takes a file whole or not at all
+            done = loads(LOADS, endpoint.group)
+            if not endpoint.full_list:  # its state is stored first, and makes it complete
+                done = done | loads(PIPELINE_STATE_TABLE_NAME, pipeline.pipeline_name)
+            for load_id in _left(client, endpoint, by_load, done):
+                _remove(client, by_load[load_id])
+
+
+def _left(
+    client: Any, endpoint: Endpoint, by_load: Mapping[str, Sequence[str]], done: Set[str]
+) -> Collection[str]:
+    """Return the load ids, of those in a table, whose files a killed run has left."""
+    if endpoint.full_list and (complete := by_load.keys() & done):
+        return [one for one in by_load if one != max(complete, key=float)]
+    if not endpoint.full_list and done:
+        return [one for one in by_load if float(one) > max(map(float, done))]
+    return [one for one, paths in by_load.items() if any(_is_broken(client, p) for p in paths)]
+
+
+def _is_broken(client: Any, path: str) -> bool:
+    try:
+        with client.fs_client.open(path, "rb") as file:
+            pq.read_metadata(file)
+    except pa.ArrowInvalid:
+        return True
+    return False
+
+
+def _loads(client: Any, table: str, owner: str) -> set[str]:
+    """Return the ids of the loads of which a table of dlt's tells; its file names begin so."""
+    paths = (PurePath(path).name for path in _files(client, [table]))
+    return {_load_id(name) for name in paths if name.startswith(f"{owner}__")}
+
+
+def _load_id(path: str) -> str:
+    found = _LOAD_ID.search(PurePath(path).name)
+    return found.group() if found else ""
+
+
+def _files(client: Any, names: Collection[str]) -> set[str]:
+    files: set[str] = set()
+    for name in names:
+        with suppress(DestinationUndefinedEntity):  # the table has no files yet
+            files.update(client.list_table_files(name))
+    return files
+
+
+def _remove(client: Any, paths: Collection[str]) -> None:
+    for path in paths:
+        with suppress(FileNotFoundError):
+            try:
+                client.fs_client.rm_file(path)
+            except NotImplementedError:
+                client.fs_client.rm(path)

@@ -1,0 +1,121 @@
+"""Lists in plain Parquet files: whatever ends a run, the files of one complete load are there."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from analytics_assets.sandbox import Options
+from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets_tests.harness import (
+    Project,
+    Row,
+    assert_same,
+    comparable,
+    expected_rows,
+    failure_of,
+    materialized,
+)
+from analytics_assets_tests.test_crash import HOOK
+
+LISTS = ("users", "roles", "labels")
+NAMES = ("users", "roles", "labels", "audit_events")
+"""Assets of which most are loaded in one package."""
+OPTIONS = Options(counts={"users": 12, "labels": 9, "audit_events": 20})
+
+
+@pytest.fixture
+def files(start: Callable[..., Project]) -> Project:
+    """Return a project that has loaded into plain files and whose workspace has changed since."""
+    project = start(OPTIONS)
+    project.env["PYTHONPATH"] = os.pathsep.join([str(HOOK), project.env["PYTHONPATH"]])
+    project.env["ANALYTICS_DESTINATION"] = "filesystem"
+    project.env["DESTINATION__FILESYSTEM__BUCKET_URL"] = str(project.folder / "lake")
+    assert failure_of(project.materialize(*NAMES)) == ""
+    workspace = project.sandbox.workspace
+    for name in ("users", "labels"):
+        workspace.put(name, {**workspace.records(name)[0], "name": "changed", "description": "x"})
+    workspace.remove("users", workspace.records("users")[1]["id"])
+    workspace.add_event(type="Source Created")
+    return project
+
+
+def paths(project: Project, table: str) -> list[Path]:
+    """Return the files of a table."""
+    return sorted((project.folder / "lake" / "analytics" / table).rglob("*.parquet"))
+
+
+def rows(project: Project, table: str) -> list[Row]:
+    """Return all rows of the files of a table."""
+    found = [row for path in paths(project, table) for row in pq.read_table(path).to_pylist()]
+    return comparable(BY_NAME[table], found)
+
+
+def assert_exact(project: Project) -> None:
+    """Assert that each list holds what is served, once; and the history each event."""
+    for name in LISTS:
+        expected = expected_rows(BY_NAME[name], project.sandbox.served(name))
+        assert_same(name, rows(project, name), expected)
+    events = {row["id"] for row in rows(project, "audit_events")}
+    assert events == {event["id"] for event in project.sandbox.served("audit_events")}
+
+
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [("put", 2), ("half", 2), ("half", 4), ("load", 1), ("remove", 1), ("remove", 2)],
+)
+def test_a_list_is_never_gone(files: Project, phase: str, number: int) -> None:
+    """Prevents that a run killed while it replaces a list leaves no file, or a mix for good.
+
+    The guard on lists that shrink compares with what is there: it must not lose its measure.
+    """
+    before = {name: paths(files, name) for name in LISTS}
+    done = files.run(",".join(NAMES), KILL_AT=f"{phase}:{number}")
+    assert done.returncode == -signal.SIGKILL, done.stdout[-3000:]
+    for name in LISTS:
+        left = set(paths(files, name))
+        assert left >= set(before[name]) or (left and phase == "remove"), name
+
+    workspace = files.sandbox.workspace
+    removed = workspace.records("users")[1:]
+    for record in removed:
+        workspace.remove("users", record["id"])
+    result = files.materialize(*NAMES)
+    live = 11 if phase == "remove" else 12
+    assert f"the list has 1 rows where {live} were before" in failure_of(result)
+    assert set(materialized(result)) == set(NAMES) - {"users"}
+    assert len(rows(files, "users")) == live
+    for record in removed:
+        workspace.put("users", record)
+    assert failure_of(files.materialize(*NAMES)) == ""
+    assert_exact(files)
+
+
+def test_a_write_that_fails_leaves_the_old_files_alone(files: Project) -> None:
+    """Prevents that files of a package that failed stay beside those that were there."""
+    before = {name: paths(files, name) for name in LISTS}
+    done = files.run(",".join(NAMES), KILL_AT="fail:3")
+    assert done.returncode != 0
+    assert "users (GET /users): the destination did not take its rows: " in done.stdout
+    assert {name: paths(files, name) for name in LISTS} == before
+    assert failure_of(files.materialize(*NAMES)) == ""
+    assert_exact(files)
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [("users", "audit_events"), ("_dlt_loads",), ("_dlt_version",), ("_dlt_pipeline_state",)],
+)
+def test_a_dropped_folder_is_there_again(files: Project, gone: tuple[str, ...]) -> None:
+    """Prevents that a state goes on claiming a history whose files somebody has removed."""
+    for name in gone:
+        for path in sorted((files.folder / "lake" / "analytics" / name).rglob("*"), reverse=True):
+            path.unlink()
+        (files.folder / "lake" / "analytics" / name).rmdir()
+    assert failure_of(files.materialize(*NAMES)) == ""
+    assert_exact(files)
