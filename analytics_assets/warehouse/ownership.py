@@ -6,6 +6,7 @@ as deleted, with every check green.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, cast
@@ -14,6 +15,7 @@ import dlt
 import duckdb
 from dlt.common.destination.client import WithStateSync
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.common.exceptions import DltException
 from dlt.destinations.exceptions import DatabaseTerminalException
 from dlt.pipeline.pipeline import Pipeline
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
@@ -130,6 +132,8 @@ def _stored_states(pipeline: Pipeline) -> dict[str, Mapping[str, Any]]:
                 )
             except DestinationUndefinedEntity:
                 break
+            except (ValueError, TypeError, zlib.error, DltException):
+                continue  # edited by hand: as good as none, and told of when it is restored
             if state:
                 states[group] = cast(Mapping[str, Any], state)
     return states
