@@ -300,7 +300,8 @@ def test_an_undeclared_credential_is_redacted_as_a_whole() -> None:
         "newToken": {"a": ["s3cr3t"]},
         "url": "x",
     }
-    stored = RowTyper(BY_NAME["spaces"], {}).table([row]).to_pylist()[0]
+    typer = RowTyper(BY_NAME["spaces"], {})
+    stored = typer.undeclared.finished(typer.table([row])).to_pylist()[0]
     assert stored["api_key"] == "redacted"
     assert stored["session_timeout"] == 30
     assert "s3cr3t" not in stored["new_token"]

@@ -6,6 +6,7 @@ What only a run needs is imported by the run, so that definitions load fast.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -31,6 +32,7 @@ from analytics_assets.segment.settings import LoadOptions
 from analytics_assets.segment.spans import span
 from analytics_assets.warehouse.checks.examination import Past
 from analytics_assets.warehouse.checks.findings import Findings
+from analytics_assets.warehouse.notes import Notes
 
 if TYPE_CHECKING:
     from dlt.pipeline.pipeline import Pipeline
@@ -113,12 +115,14 @@ class _Run:
         self._checks = _selected_checks(context, index)
         self._options = options
         self._findings = Findings()
+        self._notes: dict[str, Notes] = {}
 
     def look(self, pipeline: Pipeline, outcomes: Sequence[Outcome]) -> None:
         """Check what has been loaded of a group."""
         from analytics_assets.warehouse.checks.run import look
 
         loaded = [outcome.endpoint.name for outcome in outcomes if outcome.loaded]
+        self._notes = {outcome.endpoint.name: outcome.notes for outcome in outcomes}
         due = {name: checks for name, checks in self._checks.items() if name in loaded}
         log = self._context.log
         self._findings = Findings()
@@ -161,7 +165,8 @@ class _Run:
 
     def _past(self, name: str) -> Past:
         fewer = self._options.expect_fewer_rows
-        return past(self._context.instance, self._index.keys[name], fewer_expected=fewer)
+        before = past(self._context.instance, self._index.keys[name], fewer_expected=fewer)
+        return replace(before, notes=self._notes.get(name, before.notes))
 
 
 def past(instance: DagsterInstance, key: AssetKey, *, fewer_expected: bool = False) -> Past:
@@ -176,6 +181,7 @@ def past(instance: DagsterInstance, key: AssetKey, *, fewer_expected: bool = Fal
     return Past(
         live_rows=None if rows is None else rows - values.get("deleted_rows", 0),
         empty_columns=None if empty is None else frozenset(empty),
+        notes=Notes.from_json(values["notes"]) if "notes" in values else Notes(),
         fewer_expected=fewer_expected,
     )
 

@@ -119,6 +119,8 @@ def run_metadata(outcome: Outcome, warehouse: Warehouse) -> dict[str, Any]:
             metadata["newly_deleted_rows"] = outcome.newly_deleted
     if outcome.forgotten:
         metadata["forgotten_rows"] = outcome.forgotten
+    if notes := outcome.notes:
+        metadata["notes"] = MetadataValue.json(notes.to_json())
     if (rows := preview(endpoint, staging.preview)) is not None:
         metadata["preview"] = rows
     if outcome.warnings:

@@ -152,8 +152,6 @@ class Extraction:
             walk = self.chains[chain]
             cursor = next_cursor(self.endpoint, walk, records, pagination, page_size)
             check_progress(self.endpoint, walk, records)
-            walk.rows += len(records)
-            walk.pages += 1
             walk.done = cursor is None
         return cursor
 

@@ -6,6 +6,7 @@ empty one and follows any cursor.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,10 @@ SAME_PAGE_LIMIT: Final = 3
 """So many pages with the same keys in one chain mean that the cursor leads nowhere."""
 EMPTY_PAGE_LIMIT: Final = 3
 """So many empty pages in a row that still promise more mean the same."""
+MOST_TIMES: Final = 2
+MOST_MORE: Final = 1000
+"""A list has no more rows than so many times what ``totalEntries`` says, and so many more."""
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 MOVES_PER_PAGE: Final = 5
 """Rows that may be missed per page while a list changes under the reader's feet."""
 
@@ -124,7 +129,7 @@ def next_cursor(
     cursor = pagination.get("next")
     if cursor is None or cursor == "":
         return None
-    if not isinstance(cursor, str):
+    if not isinstance(cursor, str) or not fit_for_an_address(cursor):
         raise ResourceError("'data.pagination.next' is not text", status=200)
     if cursor in chain.cursors:
         raise ResourceError(
@@ -134,12 +139,26 @@ def next_cursor(
     return cursor
 
 
+def fit_for_an_address(value: Any) -> bool:
+    """Tell whether a value can go into the address of a request: text without half characters."""
+    return isinstance(value, str) and bool(value) and not _HALF_CHARACTER.search(value)
+
+
 def check_progress(endpoint: Endpoint, chain: Chain, records: Sequence[Any]) -> None:
     """Note a page.
 
     Raises:
-        ResourceError: page after page brings nothing new although its cursor differs.
+        ResourceError: page after page brings nothing new although its cursor differs, or far more
+            rows come than ``totalEntries`` says.
     """
+    chain.rows += len(records)
+    chain.pages += 1
+    if chain.total is not None and chain.rows > MOST_TIMES * chain.total + MOST_MORE:
+        raise ResourceError(
+            f"{chain.rows} rows have come although totalEntries says {chain.total}; the list would"
+            " never end",
+            status=200,
+        )
     if not records:
         chain.empty_pages += 1
         if chain.empty_pages >= EMPTY_PAGE_LIMIT and chain.cursors:

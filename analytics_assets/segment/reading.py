@@ -45,6 +45,8 @@ class Reading:
     def finish(self) -> None:
         """Once nothing more is under way: judge whether the list is whole, then settle its rows."""
         self.extraction.finish()
+        if self.failure is None and (fault := self.typer.fault()):
+            self.extraction.fail(ResourceError(fault, status=200))
         if self.failure is None and self.staging:
             self.staging.settle(without=self.extraction.gone)
         self.extraction.available = not _not_available(self)

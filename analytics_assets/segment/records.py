@@ -7,46 +7,37 @@ is not declared gets a type from its values. Nothing is coerced that would lose 
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta, timezone
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-from dlt.common.normalizers.naming.snake_case import NamingConvention
 
 from analytics_assets.segment.exact_json import to_json
-from analytics_assets.segment.model import DELETED_AT, Column, ColumnType, Endpoint
-from analytics_assets.segment.redaction import Meaning, Redactor, meaning
+from analytics_assets.segment.model import Column, ColumnType, Endpoint
+from analytics_assets.segment.odd_values import CHARACTERS, IN_KEYS, TOO_DEEP, Mender, Oddities
+from analytics_assets.segment.redaction import Redactor
 from analytics_assets.segment.redaction.prefilter import Prefilter
+from analytics_assets.segment.times import NO_TIME, TIMESTAMP, nearest_time, timestamps
+from analytics_assets.segment.undeclared import Stored, Undeclared, kind_of, page_column
 
 Record = Mapping[str, Any]
-
-RESERVED: Final = frozenset({DELETED_AT, "_dlt_load_id", "_dlt_id"})
 
 ARROW_TYPES: Final[Mapping[ColumnType, pa.DataType]] = {
     "text": pa.string(),
     "bool": pa.bool_(),
     "bigint": pa.int64(),
     "double": pa.float64(),
-    "timestamp": pa.timestamp("us", tz="UTC"),
+    "timestamp": TIMESTAMP,
     "json": pa.string(),
 }
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _DIGITS: Final = "^-?[0-9]+$"
 """Whole numbers that Arrow reads like Python does; it reads hexadecimal ones too."""
-_ISO_8601 = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d+))?)?)?\s*(Z|[+-]\d\d:?\d\d)?",
-    re.IGNORECASE,
-)
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_FIRST_SECOND: Final = -62_135_596_800
-_LAST_SECOND: Final = 253_402_300_799
-"""The years 1 to 9999, which Python and databases can show."""
-_naming = NamingConvention()
-column_name = lru_cache(maxsize=4096)(_naming.normalize_identifier)
+_MISFITS: Final = (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError)
+NOT_SET: Final = "without a value in the column that loads go by, kept with null"
+EMPTY: Final = "empty texts in place of times, became null"
 
 
 class BadValue(ValueError):
@@ -54,36 +45,46 @@ class BadValue(ValueError):
 
 
 class RowTyper:
-    """Types the pages of one endpoint; remembers what undeclared fields turned out to be.
+    """Types the pages of one endpoint; remembers what was odd, and what was not declared.
 
     Args:
         endpoint: the row of ``endpoints.py``.
-        stored: types of the columns that the destination already has, by column name.
+        stored: the columns that the destination's table has, by name.
         redact: whether secrets are replaced by fingerprints.
         fingerprint_key: the team's own key of fingerprints; empty without one.
+        holds_nul: whether the destination can store U+0000.
 
-    Used by several threads at once: the memory of undeclared fields is guarded by a lock.
+    Attributes:
+        oddities: values that no column could hold as they were.
+        undeclared: the fields that ``endpoints.py`` does not know.
+
+    May be used by several threads at once.
     """
 
     def __init__(
         self,
         endpoint: Endpoint,
-        stored: Mapping[str, ColumnType],
+        stored: Mapping[str, Stored],
         *,
         redact: bool = True,
         fingerprint_key: str = "",
+        holds_nul: bool = True,
     ) -> None:
+        self.oddities = Oddities()
+        self.undeclared = Undeclared(endpoint, stored)
         self._endpoint = endpoint
-        self._declared = {column.field: column for column in endpoint.columns}
-        self._taken = {column.name for column in endpoint.columns} | RESERVED
-        self._stored = stored
+        self._declared = {column.field for column in endpoint.columns}
         self._redactor = Redactor(fingerprint_key) if redact else None
         self._prefilters: dict[str, Prefilter] = {}
-        self._found: dict[str, Column] = {}
-        self._lock = threading.Lock()
+        self._holds_nul = holds_nul
+        self._mender = Mender(holds_nul=holds_nul)
+        self._sound: set[str] = set()
 
     def table(self, rows: Sequence[Any], first_row: int = 0) -> pa.Table:
         """Return ``rows`` as a table with all declared columns and the undeclared ones it has.
+
+        The undeclared ones get their names once all pages are here: see
+        :meth:`.undeclared.Undeclared.finished`.
 
         Args:
             rows: the records of a page, as parsed from JSON.
@@ -92,22 +93,38 @@ class RowTyper:
         Raises:
             BadValue: a record is not an object, lacks its key, or holds a value of another type.
         """
-        undeclared = self._undeclared(rows, first_row)
-        columns = [*self._endpoint.columns, *self._resolve(undeclared, rows, first_row)]
-        arrays = [self._array(column, rows, first_row) for column in columns]
+        unknown = self._unknown(rows, first_row)
         key = set(self._endpoint.key_columns)
-        schema = pa.schema(
-            pa.field(column.name, ARROW_TYPES[column.type], nullable=column.name not in key)
-            for column in columns
+        columns = [
+            (
+                pa.field(column.name, ARROW_TYPES[column.type], nullable=column.name not in key),
+                self._array(column, rows, first_row),
+            )
+            for column in self._endpoint.columns
+        ]
+        columns += self._undeclared_columns(unknown, rows)
+        return pa.Table.from_arrays(
+            [array for _, array in columns], schema=pa.schema([field for field, _ in columns])
         )
-        return pa.Table.from_arrays(arrays, schema=schema)
 
-    def undeclared_types(self) -> Mapping[str, ColumnType]:
-        """Return the type of each undeclared column seen so far, by column name."""
-        return {column.name: column.type for column in self._found.values()}
+    def fault(self) -> str | None:
+        """Once all pages are here: say which column has changed its type, if one has.
 
-    def _undeclared(self, rows: Sequence[Any], first_row: int) -> list[str]:
-        known = self._declared.keys()
+        One odd time among sound ones is null; a list without any sound one has changed.
+        """
+        for column in self._endpoint.columns:
+            if column.type != "timestamp" or column.field in self._sound:
+                continue
+            odd = sum(self.oddities.count(column.name, what) for what in (NO_TIME, NOT_SET))
+            if odd > 1:
+                return (
+                    f"none of the {odd} values of {column.field!r} is a time; the API has changed"
+                    " how it writes them"
+                )
+        return None
+
+    def _unknown(self, rows: Sequence[Any], first_row: int) -> list[str]:
+        known = self._declared
         found: dict[str, None] = {}
         for number, row in enumerate(rows, first_row):
             if not isinstance(row, dict):
@@ -116,41 +133,46 @@ class RowTyper:
                 found.update(dict.fromkeys(name for name in row if name not in known))
         return sorted(found)
 
-    def _resolve(
-        self, names: Iterable[str], rows: Sequence[Record], first_row: int
-    ) -> list[Column]:
-        resolved = []
-        for field in names:
-            kind = _infer([row.get(field) for row in rows], field, first_row)
-            if kind is not None:
-                resolved.append(self._remember(field, kind))
-        return resolved
+    def _undeclared_columns(
+        self, names: Sequence[str], rows: Sequence[Record]
+    ) -> Iterator[tuple[pa.Field, pa.Array]]:
+        fields = {self._shown(name): name for name in names}
+        for field, name in fields.items():
+            values = self._storable([row.get(name) for row in rows], field)
+            kinds = {kind_of(value) for value in values if value is not None}
+            column = self.undeclared.note(field, kinds) if kinds else None
+            if column:
+                yield page_column(column, values, kinds)
+        if len(fields) < len(names):
+            self.undeclared.leave_out()
 
-    def _remember(self, field: str, kind: ColumnType) -> Column:
-        """Settle the type of an undeclared field; integers fit where numbers already stand."""
+    def _shown(self, name: str) -> str:
+        """Return the name of an undeclared field as it may be stored and shown."""
+        name = self._mender.key(name)
+        return self._redactor.by_shape(name) if self._redactor else name
+
+    def _storable(self, values: Sequence[Any], field: str) -> Sequence[Any]:
+        """Return the values of an undeclared field without secrets, and odd ones mended."""
+        hide = self._redactor.by_key if self._redactor else lambda value, _: value
         try:
-            name = column_name(field)
-        except ValueError:
-            raise BadValue(f"a field is called {field!r}, of which no column can be made") from None
-        secret = meaning(field) is Meaning.CREDENTIAL
-        if secret and self._redactor and kind in ("bigint", "double"):
-            kind = "text"  # of its fingerprint
-        with self._lock:
-            owner = next((c.field for c in self._found.values() if c.name == name), field)
-            if name in self._taken or owner != field:
-                raise BadValue(f"the undocumented field {field!r} clashes with the column {name!r}")
-            before = self._found[field].type if field in self._found else self._stored.get(name)
-            if before == "double" and kind == "bigint":
-                kind = "double"
-            elif before == "bigint" and kind == "double" and name not in self._stored:
-                pass  # seen as whole numbers earlier in this run only: what was staged is widened
-            elif before == "timestamp" and kind == "text":
-                kind = "timestamp"
-            elif before not in (None, kind):
-                raise BadValue(f"the column {name!r} held {before} values before and now {kind}")
-            column = Column(field, kind, "", redact="secret" if secret else "shape_and_key")
-            self._found[field] = column
-        return column
+            ready = [hide(value, field) for value in values]
+            text = orjson.dumps(ready)
+        except (TypeError, RecursionError):
+            text = b""
+        if text and (self._holds_nul or b"\\u0000" not in text):
+            return ready
+        column = Column(field, "json", "", redact="shape_and_key")
+        return [self._storable_one(column, value, hide) for value in values]
+
+    def _storable_one(self, column: Column, value: Any, hide: Callable[[Any, str], Any]) -> Any:
+        try:
+            [mended] = self._mended_json(column, [value], self.oddities)
+            hidden = hide(mended, column.field)
+            to_json(hidden)
+        except RecursionError:
+            self.oddities.add(column, TOO_DEEP, [value])
+            return None
+        return hidden
 
     def _array(self, column: Column, rows: Sequence[Record], first_row: int) -> pa.Array:
         values = [row.get(column.field) for row in rows]
@@ -158,16 +180,77 @@ class RowTyper:
             values = [column.missing if value is None else value for value in values]
         try:
             array = self._converted(column, values)
-        except (pa.ArrowException, ValueError, TypeError, OverflowError, RecursionError):
-            raise self._locate(column, values, first_row) from None
-        if array.null_count and column.field in self._endpoint.primary_key:
-            row = first_row + values.index(None)
-            raise BadValue(f"row {row} has no {column.name!r}, which is part of the key")
+        except _MISFITS:
+            array = None
+        if array is None or not self._holds(array):
+            array = self._mended_or_refused(column, values, first_row)
+        if array.null_count:
+            self._judge_nulls(column, values, first_row)
+        if column.type == "timestamp" and array.null_count < len(array):
+            self._sound.add(column.field)
         return array
 
-    def _converted(self, column: Column, values: Sequence[Any]) -> pa.Array:
+    def _judge_nulls(self, column: Column, values: Sequence[Any], first_row: int) -> None:
+        if column.field in self._endpoint.primary_key:
+            row = first_row + values.index(None)
+            raise BadValue(f"row {row} has no {column.name!r}, which is part of the key")
+        if column.field == self._endpoint.cursor:
+            self.oddities.add(column, NOT_SET, [value for value in values if value is None])
+
+    def _holds(self, array: pa.Array) -> bool:
+        """Tell whether the destination can hold the characters of an array."""
+        if self._holds_nul or not pa.types.is_string(array.type) or not array.buffers()[2]:
+            return True
+        content = array.buffers()[2].to_pybytes()
+        return b"\0" not in content and b"\\u0000" not in content
+
+    def _mended_or_refused(self, column: Column, values: Sequence[Any], first_row: int) -> pa.Array:
+        try:
+            return self._mended(column, values, self.oddities)
+        except _MISFITS:
+            raise self._locate(column, values, first_row) from None
+
+    def _mended(self, column: Column, values: Sequence[Any], odd: Oddities) -> pa.Array:
+        """Type values with the nearest true thing in place of what the column cannot hold.
+
+        In a key only what keeps different values different.
+        """
+        key = column.field in self._endpoint.primary_key
+        if column.type == "timestamp" and not key:
+            return self._nearest_times(column, values, odd)
+        if column.type == "text":
+            mend = self._mender.key if key else self._mender.text
+            mended = [mend(value) if isinstance(value, str) else value for value in values]
+            changed = [old for old, new in zip(values, mended, strict=True) if old != new]
+            odd.add(column, IN_KEYS if key else CHARACTERS, changed)
+            values = mended
+        elif column.type == "json":
+            values = self._mended_json(column, values, odd)
+        return self._converted(column, values, mended=True)
+
+    def _nearest_times(self, column: Column, values: Sequence[Any], odd: Oddities) -> pa.Array:
+        moments = []
+        for value in values:
+            moment, what = (None, "") if value is None else nearest_time(value)
+            if what:
+                odd.add(column, EMPTY if value == "" else what, [value])
+            moments.append(moment)
+        return pa.array(moments, TIMESTAMP)
+
+    def _mended_json(self, column: Column, values: Sequence[Any], odd: Oddities) -> list[Any]:
+        mended = []
+        for value in values:
+            found: set[str] = set()
+            mended.append(self._mender.json(value, found.add))
+            for what in found:
+                odd.add(column, what, [value])
+        return mended
+
+    def _converted(
+        self, column: Column, values: Sequence[Any], *, mended: bool = False
+    ) -> pa.Array:
         """Type values, with what must not be stored replaced."""
-        convert = _CONVERTERS[column.type]
+        convert = _exact_json if mended and column.type == "json" else _CONVERTERS[column.type]
         redactor = self._redactor
         if redactor is None or column.type not in ("text", "json"):
             return convert(values)
@@ -183,13 +266,13 @@ class RowTyper:
     def _locate(self, column: Column, values: Sequence[Any], first_row: int) -> BadValue:
         """Find the first value that does not fit, for the message, which may not show a secret."""
         for number, value in enumerate(values, first_row):
-            if wrong := self._what_is_wrong(column, value):
+            if value is not None and (wrong := self._what_is_wrong(column, value)):
                 return BadValue(f"row {number}, column {column.name!r}: {wrong}")
         return BadValue(f"column {column.name!r} does not hold {column.type} values")
 
     def _what_is_wrong(self, column: Column, value: Any) -> str | None:
         try:
-            self._converted(column, [value])
+            self._mended(column, [value], Oddities())
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, this is the one to name
             if column.type == "json" or isinstance(error, RecursionError):
                 return "nested too deeply"
@@ -208,28 +291,6 @@ def _redacted(redactor: Redactor, column: Column, value: Any) -> Any:
     if column.type == "text" and not (value is None or isinstance(value, (str, int, float))):
         raise BadValue
     return redactor.whole(value)
-
-
-def _infer(values: Sequence[Any], field: str, first_row: int) -> ColumnType | None:
-    kinds = {_json_kind(value) for value in values if value is not None}
-    if kinds == {"bigint", "double"}:
-        return "double"
-    if len(kinds) > 1:
-        raise BadValue(
-            f"the undocumented field {field!r} holds {' and '.join(sorted(kinds))} values"
-            f" in the page that starts at row {first_row}"
-        )
-    return kinds.pop() if kinds else None
-
-
-def _json_kind(value: Any) -> ColumnType:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int):
-        return "bigint"
-    if isinstance(value, float):
-        return "double"
-    return "text" if isinstance(value, str) else "json"
 
 
 def _text(values: Sequence[Any]) -> pa.Array:
@@ -265,49 +326,15 @@ def _whole(value: Any) -> int:
     raise BadValue
 
 
-def _timestamp(values: Sequence[Any]) -> pa.Array:
-    """ISO-8601 text (UTC where no zone is given) or unix seconds, as microseconds in UTC."""
-    if set(map(type, values)) <= {int, type(None)}:
-        return _unix_seconds(values)
-    try:
-        return pc.cast(pa.array(values, pa.string()), ARROW_TYPES["timestamp"])
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        moments = [None if value is None else parse_timestamp(value) for value in values]
-        return pa.array(moments, ARROW_TYPES["timestamp"])
-
-
-def _unix_seconds(values: Sequence[int | None]) -> pa.Array:
-    seconds = pa.array(values, pa.int64())
-    first, last = pc.min_max(seconds).as_py().values()
-    if first is not None and (first < _FIRST_SECOND or last > _LAST_SECOND):
-        raise BadValue
-    return seconds.cast(pa.timestamp("s", "UTC")).cast(ARROW_TYPES["timestamp"])
-
-
-def parse_timestamp(value: Any) -> datetime:
-    """Read ISO-8601 text or unix seconds as a time in UTC.
-
-    Digits beyond the microsecond are cut off.
-
-    Raises:
-        BadValue: neither of the two.
-    """
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _EPOCH + timedelta(seconds=value)
-    found = _ISO_8601.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise BadValue
-    day, minute, second, fraction, zone = found.groups()
-    zone = "+00:00" if zone in (None, "Z", "z") else zone
-    zone = zone if ":" in zone else f"{zone[:3]}:{zone[3:]}"
-    clock = f"{minute or '00:00'}:{second or '00'}.{(fraction or '')[:6]:0<6}"
-    return datetime.fromisoformat(f"{day}T{clock}{zone}").astimezone(timezone.utc)
-
-
 def _json(values: Sequence[Any]) -> pa.Array:
-    return pa.array(
-        [None if value is None else to_json(value).decode() for value in values], pa.string()
-    )
+    """JSON of the usual kind; half characters and very long numbers are refused."""
+    texts = [None if value is None else orjson.dumps(value).decode() for value in values]
+    return pa.array(texts, pa.string())
+
+
+def _exact_json(values: Sequence[Any]) -> pa.Array:
+    texts = [None if value is None else to_json(value).decode() for value in values]
+    return pa.array(texts, pa.string())
 
 
 _CONVERTERS: Final[Mapping[ColumnType, Callable[[Sequence[Any]], pa.Array]]] = {
@@ -315,7 +342,7 @@ _CONVERTERS: Final[Mapping[ColumnType, Callable[[Sequence[Any]], pa.Array]]] = {
     "bool": _bool,
     "bigint": _bigint,
     "double": _double,
-    "timestamp": _timestamp,
+    "timestamp": timestamps,
     "json": _json,
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +12,10 @@ import orjson
 import requests
 
 from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.exact_json import parse_json
 from analytics_assets.segment.foreign_text import foreign_text
 
 CHUNK_BYTES: Final = 64 * 1024
-_LONG_NUMBER: Final = b"0" * 20
-_DIGITS_AS_ZERO: Final = bytes.maketrans(b"123456789", b"0" * 9)
 _OK, _TIMEOUT, _TOO_MANY, _SERVER_FAULT = 200, 408, 429, 500
 _NOT_IMPLEMENTED, _VERSION_NOT_SUPPORTED = 501, 505
 
@@ -92,14 +90,13 @@ def read_body(response: requests.Response, most: int) -> bytearray:
 
 
 def parse_body(content: bytes | bytearray) -> Any:
-    """Parse strictly and exactly: orjson rounds whole numbers beyond 64 bits, ``json`` does not.
+    """Parse strictly and exactly.
 
     Raises:
         BadBody: it is not JSON.
     """
     try:
-        body = orjson.loads(content)
-        return json.loads(content) if _LONG_NUMBER in content.translate(_DIGITS_AS_ZERO) else body
+        return parse_json(content)
     except ValueError as error:
         raise BadBody(str(error)) from None  # the message tells the place, not the content
     except RecursionError:

@@ -23,6 +23,7 @@ from analytics_assets.segment.client import ApiSession
 from analytics_assets.segment.errors import ResourceError, unexpected
 from analytics_assets.segment.extraction import Extraction, Routes, slice_names, slice_params
 from analytics_assets.segment.model import Endpoint, Parent
+from analytics_assets.segment.pages import fit_for_an_address
 from analytics_assets.segment.paginator import GuardedPaginator
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.records import BadValue
@@ -150,7 +151,7 @@ def _parent_slices(
     def slices(page: Sequence[Mapping[str, Any]]) -> Iterator[Any]:
         for record in page:
             identifier = record.get(way.field)
-            if not isinstance(identifier, str) or not identifier.strip("."):
+            if not isinstance(identifier, str) or not fit_for_an_address(identifier.strip(".")):
                 text = f"a record of its parent {way.resource} has no {way.field!r} fit for a path"
                 extraction.fail(ResourceError(text, status=200))
             while extraction.under_way >= at_once and not extraction.failure:

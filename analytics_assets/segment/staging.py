@@ -5,7 +5,7 @@ Only then may they be loaded, so that a resource that fails half-way leaves no t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from analytics_assets.segment.daily_figures import last_rows, with_daily_figures
 from analytics_assets.segment.model import ColumnType, Endpoint
 from analytics_assets.segment.records import ARROW_TYPES
+from analytics_assets.segment.undeclared import Undeclared
 
 TABLE_BYTES: Final = 8 * 1024**2
 """Size of the tables handed to the loader: large enough to be quick, small enough for memory."""
@@ -100,7 +101,7 @@ class Staging:
             return months
         return [pa.concat_tables(months)]
 
-    def tables(self, undeclared: Mapping[str, ColumnType]) -> Iterator[pa.Table]:
+    def tables(self, undeclared: Undeclared) -> Iterator[pa.Table]:
         """Yield the rows with one schema, in tables of about ``TABLE_BYTES``.
 
         Of rows with the same key the last one comes, as loaders may pick any.
@@ -108,13 +109,13 @@ class Staging:
         columns exist.
 
         Args:
-            undeclared: columns that ``endpoints.py`` does not know, with their types.
+            undeclared: the fields that ``endpoints.py`` does not know.
         """
-        schema = self._schema(undeclared)
+        schema = self._schema(undeclared.types())
         batch: list[pa.Table] = []
         size = 0
         self.preview = None
-        for table in self._parts():
+        for table in self._parts(undeclared.finished):
             if self.preview is None and table.num_rows:
                 self.preview = table.take([*range(min(PREVIEW_ROWS, table.num_rows))])
             batch.append(table)
@@ -125,9 +126,9 @@ class Staging:
         if batch or not self._pages:
             yield _uniform(batch, schema)
 
-    def _parts(self) -> Iterator[pa.Table]:
+    def _parts(self, finished: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
         """Yield the pages; of usage the months, with the figures of each day."""
-        pages = self._unique_pages()
+        pages = ((chain, finished(page)) for chain, page in self._unique_pages())
         if not self.endpoint.monthly:
             yield from (table for _, table in pages)
             return

@@ -109,7 +109,7 @@ def _of_rows(reading: Reading) -> str:
     """Return the workspace that the rows of a list name, nothing if there are none."""
     if reading.failure or reading.staging is None:
         return ""
-    for table in reading.staging.tables({}):
+    for table in reading.staging.tables(reading.typer.undeclared):
         for identifier in table["workspace_id"].unique().to_pylist():
             if identifier:
                 return str(identifier)

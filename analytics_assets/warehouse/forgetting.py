@@ -11,7 +11,7 @@ from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.model import DELETED_AT, Endpoint
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import Sql
-from analytics_assets.warehouse.state import stored_types
+from analytics_assets.warehouse.state import stored_columns
 
 
 def forget(
@@ -47,7 +47,7 @@ def _personal_columns(endpoint: Endpoint, pipeline: Pipeline) -> Sequence[str]:
     if not personal or _moment(endpoint) is None:
         return []
     declared = {column.name for column in endpoint.table_columns}
-    stored = stored_types(pipeline, endpoint)
+    stored = stored_columns(pipeline, endpoint)
     return personal + [n for n in stored if n not in declared and not n.startswith("_dlt_")]
 
 

@@ -10,6 +10,7 @@ from analytics_assets.segment.model import Column, Endpoint
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import ApiSettings, LoadOptions
 from analytics_assets.segment.staging import Staging
+from analytics_assets.warehouse.notes import Notes
 from analytics_assets.warehouse.settings import WarehouseSettings
 
 
@@ -73,6 +74,11 @@ class Outcome:
     def warnings(self) -> Sequence[str]:
         """What a person should look at, although the rows are good."""
         return self.reading.extraction.warnings if self.reading else ()
+
+    @property
+    def notes(self) -> Notes:
+        """What was noted of the values."""
+        return Notes.of(self.reading.typer) if self.reading else Notes()
 
     @property
     def staging(self) -> Staging:

@@ -25,6 +25,7 @@ from analytics_assets.segment.settings import LoadOptions, Log
 from analytics_assets.segment.spans import span
 from analytics_assets.segment.staging import Staging
 from analytics_assets.segment.token_workspace import Workspace
+from analytics_assets.segment.undeclared import Kept
 from analytics_assets.warehouse.counts import count_rows
 from analytics_assets.warehouse.deletions import mark_deleted
 from analytics_assets.warehouse.destination import new_pipeline, restore
@@ -37,7 +38,7 @@ from analytics_assets.warehouse.plain_files import replacing
 from analytics_assets.warehouse.plan import GroupPlan
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
-from analytics_assets.warehouse.state import stored_types
+from analytics_assets.warehouse.state import FIELD, stored_columns
 
 CONTRACT: Final[TSchemaContractDict] = {
     "tables": "evolve",
@@ -193,12 +194,11 @@ def _table_resource(
     workspace: Workspace | None,
 ) -> DltResource:
     endpoint = reading.endpoint
-    undeclared = reading.typer.undeclared_types()
 
     def rows() -> Iterator[pa.Table]:
         if workspace:
             remember(workspace)
-        yield from staging.tables(undeclared)
+        yield from staging.tables(reading.typer.undeclared)
         if endpoint.monthly:
             _note_months(reading, staging)
         if endpoint.window:
@@ -211,11 +211,13 @@ def _table_resource(
         write_disposition=_write_disposition(warehouse),
         table_format=cast(Any, warehouse.table_format),
         file_format=_file_format(formats, warehouse, empty=not staging.rows),
-        columns=column_hints(endpoint, undeclared),
+        columns=column_hints(endpoint, reading.typer.undeclared.kept()),
     )
     if endpoint.cursor and endpoint.cursor_column:
         resource.apply_hints(
-            incremental=dlt.sources.incremental(endpoint.cursor_column, lag=reading.lag)
+            incremental=dlt.sources.incremental(
+                endpoint.cursor_column, lag=reading.lag, on_cursor_value_missing="include"
+            )
         )
     return resource
 
@@ -232,9 +234,7 @@ def _write_disposition(warehouse: WarehouseSettings) -> Any:
     return {"disposition": "merge", "strategy": strategy, "deduplicated": True}
 
 
-def column_hints(
-    endpoint: Endpoint, undeclared: Mapping[str, ColumnType]
-) -> dict[str, TColumnSchema]:
+def column_hints(endpoint: Endpoint, undeclared: Sequence[Kept] = ()) -> dict[str, TColumnSchema]:
     """Return the dlt form of the columns of a table."""
     hints: dict[str, TColumnSchema] = {
         column.name: {
@@ -245,8 +245,10 @@ def column_hints(
         }
         for column in endpoint.table_columns
     }
-    for name, kind in undeclared.items():
-        hints[name] = {"name": name, "data_type": kind, "nullable": True}
+    for kept in undeclared:
+        if kept.column:
+            hint = {"name": kept.column, "data_type": kept.type, "nullable": True}
+            hints[kept.column] = cast(TColumnSchema, hint | {FIELD: kept.field})
     return hints
 
 
@@ -297,8 +299,11 @@ def _mark_and_count(
 def _columns(pipeline: Pipeline, outcome: Outcome) -> Sequence[Column]:
     """Return the table's columns: the declared ones first, then those the API added."""
     declared = {column.name: column for column in outcome.endpoint.table_columns}
-    stored = stored_types(pipeline, outcome.endpoint)
-    return [declared.get(name) or Column(name, kind, "") for name, kind in stored.items()]
+    stored = stored_columns(pipeline, outcome.endpoint)
+    return [
+        declared.get(name) or Column(name, cast(ColumnType, column.type), "")
+        for name, column in stored.items()
+    ]
 
 
 def _load_failure(error: PipelineStepFailed) -> ResourceError:

@@ -12,7 +12,7 @@ from dlt.pipeline.pipeline import Pipeline
 from analytics_assets.segment.audit_trail import api_time
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.extraction import Extraction
-from analytics_assets.segment.model import ColumnType, Endpoint, Group
+from analytics_assets.segment.model import Endpoint, Group
 from analytics_assets.segment.months import (
     month_range,
     months_to_load,
@@ -22,8 +22,9 @@ from analytics_assets.segment.months import (
 )
 from analytics_assets.segment.reading import Reading, fault_of, static_chains
 from analytics_assets.segment.records import RowTyper
-from analytics_assets.segment.settings import ApiSettings, LoadOptions, Log
+from analytics_assets.segment.settings import LoadOptions, Log
 from analytics_assets.segment.staging import Staging
+from analytics_assets.segment.undeclared import Stored
 from analytics_assets.segment.windows import forgettable, windows_to_load
 from analytics_assets.warehouse.counts import count_rows
 from analytics_assets.warehouse.healing import Healed, restore_and_heal
@@ -38,7 +39,7 @@ from analytics_assets.warehouse.state import (
     loaded_months,
     position,
     start_of,
-    stored_types,
+    stored_columns,
 )
 
 
@@ -114,8 +115,8 @@ def plan_group(
     for endpoint in wanted:
         parent = readings.get(endpoint.parent.resource) if endpoint.parent else None
         file = folder / f"{endpoint.name}.arrows" if endpoint in endpoints else None
-        stored = _types(pipeline, endpoint, healed)
-        reading = _reading(endpoint, parent, pipeline, stored, file, request.api, period)
+        stored = _stored(pipeline, endpoint, healed)
+        reading = _reading(endpoint, parent, pipeline, stored, file, request, period)
         if refusal := healed.refused.get(endpoint.name):
             reading.extraction.fail(refusal)
         readings[endpoint.name] = reading
@@ -127,18 +128,21 @@ def _count(
     pipeline: Pipeline, endpoints: Sequence[Endpoint], healed: Healed, warehouse: WarehouseSettings
 ) -> Mapping[str, TableCounts]:
     """Count what full lists hold now."""
-    full_lists = [e.name for e in endpoints if e.full_list and _types(pipeline, e, healed)]
+    full_lists = [e.name for e in endpoints if e.full_list and _stored(pipeline, e, healed)]
     if not full_lists:
         return {}
     with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
         return count_rows(sql, full_lists)
 
 
-def _types(pipeline: Pipeline, endpoint: Endpoint, healed: Healed) -> Mapping[str, ColumnType]:
-    """Return the types of the columns of a table; none if there is none to load into."""
+def _stored(pipeline: Pipeline, endpoint: Endpoint, healed: Healed) -> Mapping[str, Stored]:
+    """Return the columns of a table; none if there is none to load into."""
     if endpoint.name in healed.refused:
         return {}
-    return healed.types.get(endpoint.name) or stored_types(pipeline, endpoint)
+    found = healed.types.get(endpoint.name, {})
+    return stored_columns(pipeline, endpoint) or {
+        name: Stored(kind) for name, kind in found.items()
+    }
 
 
 def _with_parents(endpoints: Sequence[Endpoint]) -> list[Endpoint]:
@@ -153,9 +157,9 @@ def _reading(
     endpoint: Endpoint,
     parent: Reading | None,
     pipeline: Pipeline,
-    stored: Mapping[str, ColumnType],
+    stored: Mapping[str, Stored],
     file: Path | None,
-    api: ApiSettings,
+    request: LoadRequest,
     period: Period,
 ) -> Reading:
     """Plan one resource.
@@ -164,11 +168,12 @@ def _reading(
         endpoint: what to read.
         parent: the reading of the list it hangs on.
         pipeline: knows what the destination holds.
-        stored: the types of the columns that the destination's table has.
+        stored: the columns that the destination's table has.
         file: where to stage its rows; ``None`` if they are not loaded.
-        api: how to reach the API.
+        request: how to reach the API, and where to load to.
         period: the days that the run is about.
     """
+    api = request.api
     windows = _windows(endpoint, pipeline, period, api.overlap_days)
     months = [month.isoformat() for month in _months(endpoint, pipeline, period)]
     newest = position(pipeline, endpoint) if endpoint.cursor else None
@@ -184,7 +189,13 @@ def _reading(
         extraction.fail(fault)
     return Reading(
         extraction,
-        RowTyper(endpoint, stored, redact=api.redact, fingerprint_key=api.fingerprint_key),
+        RowTyper(
+            endpoint,
+            stored,
+            redact=api.redact,
+            fingerprint_key=api.fingerprint_key,
+            holds_nul=request.warehouse.holds_nul,
+        ),
         Staging(endpoint, file) if file else None,
         lag=(newest - start).total_seconds() if newest and start else 0.0,
         loaded_before=bool(stored),

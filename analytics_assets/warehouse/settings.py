@@ -52,6 +52,11 @@ class WarehouseSettings:
         return self.destination != "filesystem"
 
     @property
+    def holds_nul(self) -> bool:
+        """Whether texts may hold U+0000; what is not known to take it is spared it."""
+        return self.destination in ("duckdb", "filesystem", "motherduck")
+
+    @property
     def marks_deletions(self) -> bool:
         """Whether rows can be updated in place, as ``deleted_at`` needs."""
         return self.destination not in ("filesystem", "clickhouse")

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta, timezone
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import dlt
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.model import ColumnType, Endpoint
 from analytics_assets.segment.months import Loaded
+from analytics_assets.segment.undeclared import Stored
 from analytics_assets.segment.windows import LoadedDays
+
+FIELD: Final = "x-field"
+"""Hint of a column in dlt's schema: the undeclared field that it was made for."""
+
+
+def stored_columns(pipeline: Pipeline, endpoint: Endpoint) -> Mapping[str, Stored]:
+    """Return the columns that the destination's table has; none without a table."""
+    if pipeline.default_schema_name is None:
+        return {}
+    table = pipeline.default_schema.tables.get(endpoint.name)
+    columns = cast(Mapping[str, Mapping[str, Any]], table["columns"] if table else {})
+    return {
+        name: Stored(column["data_type"], column.get(FIELD))
+        for name, column in columns.items()
+        if "data_type" in column
+    }
 
 
 def stored_types(pipeline: Pipeline, endpoint: Endpoint) -> Mapping[str, ColumnType]:
     """Return the types of the columns that the destination's table has; none without a table."""
-    if pipeline.default_schema_name is None:
-        return {}
-    table = pipeline.default_schema.tables.get(endpoint.name)
-    columns = table["columns"] if table else {}
-    return {
-        name: cast(ColumnType, column["data_type"])
-        for name, column in columns.items()
-        if "data_type" in column
-    }
+    stored = stored_columns(pipeline, endpoint)
+    return {name: cast(ColumnType, column.type) for name, column in stored.items()}
 
 
 def declared_types(endpoint: Endpoint) -> Mapping[str, ColumnType]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
-
-from analytics_assets.segment.exact_json import to_json
+from analytics_assets.segment.exact_json import parse_json, to_json
 from analytics_assets.segment.redaction.fingerprints import fingerprint, looks_random
 from analytics_assets.segment.redaction.keys import Meaning, meaning
 from analytics_assets.segment.redaction.text import replace_credentials
@@ -137,8 +135,8 @@ class Redactor:
     def _json_text(self, text: str) -> str | None:
         """Judge JSON that is kept as text; it stays as it is if there is nothing to replace."""
         try:
-            inner = orjson.loads(text)
-        except orjson.JSONDecodeError:
+            inner = parse_json(text.encode("utf-8", "surrogatepass"))
+        except (ValueError, RecursionError):
             return None
         masked = self.by_key(inner)
         return text if masked == inner else to_json(masked).decode()

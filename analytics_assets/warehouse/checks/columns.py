@@ -7,6 +7,9 @@ from typing import Final
 from analytics_assets.warehouse.checks.examination import Check, Examination, Verdict
 from analytics_assets.warehouse.checks.words import many
 
+_TOLD: Final = 10
+"""Undeclared fields of which the message says how they are kept."""
+
 
 def _columns_as_declared(this: Examination) -> Verdict:
     stored = this.tables.columns(this.endpoint.name)
@@ -14,7 +17,7 @@ def _columns_as_declared(this: Examination) -> Verdict:
     added = [name for name in stored if name not in declared]
     missing = [name for name in declared if name not in stored]
     emptied = _emptied(this)
-    problems = _problems(added, missing, emptied)
+    problems = [*_problems(added, missing, emptied), *_as_they_are_kept(this)]
     if not problems:
         return Verdict(True, f"The table has the {len(declared)} columns that are declared.")
     found = {"added": added, "missing": missing, "emptied": emptied}
@@ -23,8 +26,22 @@ def _columns_as_declared(this: Examination) -> Verdict:
         for finding, names in found.items()
         for name in names
     ]
+    offenders += [
+        {"column": kept.column or kept.field, "type": kept.type, "finding": kept.reason}
+        for kept in this.past.notes.undeclared
+    ]
     text = f"In {this.endpoint.name}, {'; '.join(problems)}."
     return Verdict(False, text, offenders=offenders)
+
+
+def _as_they_are_kept(this: Examination) -> list[str]:
+    """Say which undeclared fields are not stored as they came."""
+    told = [
+        f"{'the field' if kept.column else 'left out are'} {kept.field}: {kept.reason}"
+        for kept in this.past.notes.undeclared
+    ]
+    more = [f"and {len(told) - _TOLD} more like these"] if len(told) > _TOLD else []
+    return told[-_TOLD:] + more
 
 
 def _emptied(this: Examination) -> list[str]:

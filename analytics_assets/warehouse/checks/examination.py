@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from analytics_assets.segment.model import Endpoint
+from analytics_assets.warehouse.notes import Notes
 
 if TYPE_CHECKING:
     from analytics_assets.warehouse.tables import Tables
@@ -22,11 +23,13 @@ class Past:
     Attributes:
         live_rows: rows that were not marked as deleted, ``None`` if nothing was recorded.
         empty_columns: columns that held no value in any row, ``None`` if nothing was recorded.
+        notes: what the load noted of the values it stored; right after a load, of this one.
         fewer_expected: whether this run was told to accept lists that have become shorter.
     """
 
     live_rows: int | None = None
     empty_columns: frozenset[str] | None = None
+    notes: Notes = field(default_factory=Notes)
     fewer_expected: bool = False
 
 
