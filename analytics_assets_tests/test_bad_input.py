@@ -176,6 +176,9 @@ def test_a_token_in_dlts_secrets_is_used(project: LoadedProject) -> None:
         ("http://api.segmentapis.com", ("plain http", "use https")),
         ("http://192.168.1.7:8080", ("plain http", "use https")),
         ("http://127.0.0.1.example.com", ("plain http", "use https")),
+        ("https://api.segment apis.com", ("blanks", "scheme and host only")),
+        ("https://127.0.0.1/a/../b", ("'..'", "scheme and host only")),
+        ("https://127.0.0.1/a\tb", ("blanks", "scheme and host only")),
     ],
 )
 def test_a_base_url_that_cannot_work_is_refused(
@@ -275,7 +278,18 @@ def test_a_dataset_name_that_dlt_would_change_is_refused(project: LoadedProject,
     assert project.sandbox.requests == []
 
 
-@pytest.mark.parametrize("name", ["analytics.duckdb", "Analytics.db", "analytics"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "analytics.duckdb",
+        "Analytics.db",
+        "analytics",
+        "analytics.2024.duckdb",
+        ".analytics.duckdb",
+        "analytics_staging.duckdb",
+        "information_schema.duckdb",
+    ],
+)
 def test_a_duckdb_file_named_like_the_dataset_is_refused(project: LoadedProject, name: str) -> None:
     """Prevents DuckDB's "ambiguous reference" after everything has been read."""
     path = project.folder / name
@@ -299,6 +313,60 @@ def test_a_duckdb_file_in_a_missing_folder_is_refused(
     assert not path.parent.exists()
 
 
+@pytest.mark.parametrize("name", ["my%20lake.duckdb", "a b.2024.duckdb", "main.duckdb"])
+def test_an_odd_name_of_a_file_is_just_a_name(project: LoadedProject, name: str) -> None:
+    """Prevents that rows end up in another file than the one that was named."""
+    path = project.folder / name
+    project.env["ANALYTICS_DUCKDB_PATH"] = str(path)
+    result = project.attempt("roles")
+    assert failure_of(result) == ""
+    assert path.exists()
+
+
+def test_a_home_folder_is_found(project: LoadedProject, tmp_path: Path) -> None:
+    """Prevents a folder that is called ~ where the command is run."""
+    project.env["HOME"] = str(tmp_path)
+    project.env["ANALYTICS_DUCKDB_PATH"] = "~/warehouse.duckdb"
+    result = project.attempt("roles")
+    assert failure_of(result) == ""
+    assert (tmp_path / "warehouse.duckdb").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(project: LoadedProject) -> None:
+    """Prevents a traceback at the end of a long extraction, or before it."""
+    project.env["ANALYTICS_DUCKDB_PATH"] = "/proc/w.duckdb"
+    text = the_failure(project.attempt("roles"))
+    assert "roles (GET /roles): " in text
+    assert "/proc/" in text
+    assert "let this user write" in text
+    assert project.sandbox.requests == []
+
+
+def test_a_lock_file_of_somebody_else_costs_its_group_only(project: LoadedProject) -> None:
+    """Prevents that one file which cannot be used takes all groups down."""
+    path = project.folder / "locked.duckdb"
+    lock = path.with_name(f".{path.name}.analytics.identity.lock")
+    lock.mkdir()
+    project.env["ANALYTICS_DUCKDB_PATH"] = str(path)
+    result = project.attempt("roles", "spaces")
+    assert set(materialized(result)) == {"spaces"}
+    assert f"The lock file {str(lock)!r} cannot be used" in failure_of(result)
+
+
+@pytest.mark.parametrize("place", [20, 4096 * 3, 4096 * 9])
+def test_a_damaged_database_is_named(project: LoadedProject, tmp_path: Path, place: int) -> None:
+    """Prevents a traceback of DuckDB's own, and that anything is written to the file."""
+    path = tmp_path / "damaged.duckdb"
+    content = bytearray(project.database.read_bytes())
+    content[place : place + 4000] = bytes(4000)
+    path.write_bytes(content)
+    project.env["ANALYTICS_DUCKDB_PATH"] = str(path)
+    text = the_failure(project.attempt("roles"))
+    assert "ANALYTICS_DUCKDB_PATH" in text or "did not answer" in text
+    assert project.sandbox.requests == []
+    assert path.read_bytes() == content
+
+
 @pytest.mark.parametrize("content", [b"id,name\n1,a\n" * 1000, b"SQLite format 3\x00" * 500])
 def test_a_file_that_is_no_duckdb_database_is_refused(
     project: LoadedProject, tmp_path: Path, content: bytes
@@ -312,6 +380,42 @@ def test_a_file_that_is_no_duckdb_database_is_refused(
     assert_one_sentence(text, "ANALYTICS_DUCKDB_PATH", str(path), says, "name another file")
     assert project.sandbox.requests == []
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TABLE_LOCK_TIMEOUT", "soon"),
+        ("STATEMENT_TIMEOUT", "0"),
+        ("SERVER_TIMEOUT", "-1"),
+        ("DUCKDB_MEMORY_MB", "nan"),
+    ],
+)
+def test_a_bound_that_is_no_bound_is_refused(project: LoadedProject, name: str, value: str) -> None:
+    """Prevents a run without bounds, or a traceback, because a number was mistyped."""
+    project.env[f"ANALYTICS_{name}"] = value
+    text = the_failure(project.attempt("roles"))
+    assert_one_sentence(text, f"ANALYTICS_{name}", value, "from", "to")
+    assert project.sandbox.requests == []
+
+
+def test_a_full_temporary_folder_is_named(project: LoadedProject) -> None:
+    """Prevents that a full disk reads like a fault of the API or of the database.
+
+    No file may grow beyond 1 MB, which is what a full disk is to one who writes.
+    """
+    path = project.folder / "full.duckdb"
+    words = project.words("roles,catalog_sources")
+    record = project.sandbox.workspace.records("catalog_sources")[0]
+    wide = {**record, "description": "word " * 1_000_000}
+    project.sandbox.workspace.put("catalog_sources", wide)
+    try:
+        limited = ["bash", "-c", 'ulimit -f 4000; exec "$@"', "_", *words]
+        done = project.command(*limited, ANALYTICS_DUCKDB_PATH=str(path))
+    finally:
+        project.sandbox.workspace.put("catalog_sources", record)
+    assert_plain(done, "its rows could not be kept in the folder", "TMPDIR")
+    assert "Materialized value roles" in done.stdout
 
 
 def test_one_bad_setting_is_told_once_and_stored_without_the_token(

@@ -440,6 +440,7 @@ def test_specs_follow_the_endpoints() -> None:
         "key_unique_and_not_null",
         "row_count_not_halved",
         "columns_as_declared",
+        "values_fit",
     }
 
 

@@ -229,3 +229,29 @@ def test_a_day_passes(build: Build) -> None:
     project.sandbox.clock = project.sandbox.clock() + timedelta(hours=2)
     assert failure_of(project.materialize(*names)) == ""
     project.assert_equal(names)
+
+
+@pytest.mark.parametrize("written", ["my%20lake", "my lake", "file://{folder}/my%20lake"])
+def test_an_odd_name_of_a_folder_is_just_a_name(build: Build, written: str) -> None:
+    """Prevents that tables lie in one folder and locks in another."""
+    project = build("files")
+    name = "my lake" if "file:" in written else written
+    where = written.format(folder=project.folder)
+    url = where if "file:" in where else f"{project.folder}/{where}"
+    project.env["DESTINATION__FILESYSTEM__BUCKET_URL"] = url
+    assert failure_of(project.materialize("labels")) == ""
+    assert list((project.folder / name / "analytics" / "labels").glob("*.parquet"))
+    assert [path.name for path in project.folder.glob("my*lake")] == [name]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [("~/lake", "write the path in full"), ("/proc/lake", "let this user write")],
+)
+def test_a_folder_that_cannot_be_used_says_so(build: Build, url: str, said: str) -> None:
+    """Prevents a folder called ~, or a traceback for one that cannot be made."""
+    project = build("files")
+    project.env["DESTINATION__FILESYSTEM__BUCKET_URL"] = url
+    text = failure_of(project.materialize("labels"))
+    assert said in text
+    assert project.sandbox.requests == []

@@ -128,3 +128,10 @@ def test_a_long_text_is_quick(piece: str) -> None:
     begun = time.process_time()
     foreign_text(piece * (1_000_000 // len(piece)), [TOKEN])
     assert time.process_time() - begun < 5
+
+
+def test_errors_that_go_round_in_a_circle_come_to_an_end() -> None:
+    """Prevents that a run hangs over an error which was raised again while it was handled."""
+    first, second = ValueError("first"), ValueError("second")
+    first.__context__, second.__context__ = second, first
+    assert root_message(first) == "second"

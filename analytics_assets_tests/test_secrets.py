@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
 
-from analytics_assets.sandbox import Reply
+from analytics_assets.sandbox import Reply, RequestInfo
 from analytics_assets.segment.redaction import Redactor
+from analytics_assets_tests.conftest import on_postgres
 from analytics_assets_tests.faults import Body, inject, rows_of, run_logged
 from analytics_assets_tests.harness import Project, failure_of, fingerprint
 
@@ -208,6 +210,93 @@ def test_a_word_that_is_neither_true_nor_false_does_not_turn_masking_off(
     project = start(ANALYTICS_REDACT_SECRETS="of")
     message = failure_of(project.materialize("labels"))
     assert "ANALYTICS_REDACT_SECRETS is 'of'" in message
+
+
+PASSWORD = "p@ss/w%rd-geheim"
+"""In an address of the strict kind it has to be encoded; people write it as it is."""
+PARTS = ("w%rd-geheim", "w%25rd-geheim", "w%rd%2Dgeheim")
+WRONG_PLACES: dict[str, dict[str, str]] = {
+    "an address with a driver": {
+        "DESTINATION__POSTGRES__CREDENTIALS": f"postgresql+psycopg2://u:{quote(PASSWORD, safe='')}"
+        "@127.0.0.1:1/db"
+    },
+    "an address that is not encoded": {
+        "DESTINATION__POSTGRES__CREDENTIALS": f"postgresql://u:{PASSWORD}@127.0.0.1:1/db"
+    },
+    "an address of nowhere": {
+        "DESTINATION__POSTGRES__CREDENTIALS": f"postgresql://u:{PASSWORD}@nosuch.invalid/db"
+    },
+    "a connection text": {
+        "DESTINATION__POSTGRES__CREDENTIALS": f"host=127.0.0.1 port=1 user=u password={PASSWORD}"
+    },
+    "a variable": {
+        "DESTINATION__POSTGRES__CREDENTIALS__HOST": "127.0.0.1",
+        "DESTINATION__POSTGRES__CREDENTIALS__PORT": "1",
+        "DESTINATION__POSTGRES__CREDENTIALS__USERNAME": "u",
+        "DESTINATION__POSTGRES__CREDENTIALS__DATABASE": "db",
+        "DESTINATION__POSTGRES__CREDENTIALS__PASSWORD": PASSWORD,
+    },
+    "a key of a bucket": {
+        "ANALYTICS_DESTINATION": "filesystem",
+        "DESTINATION__FILESYSTEM__BUCKET_URL": f"s3://u:{PASSWORD}@bucket",
+        "DESTINATION__FILESYSTEM__CREDENTIALS__AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
+        "DESTINATION__FILESYSTEM__CREDENTIALS__AWS_SECRET_ACCESS_KEY": PASSWORD,
+    },
+}
+
+
+@pytest.mark.parametrize("place", WRONG_PLACES)
+def test_the_password_of_a_destination_is_not_told(project: Project, place: str) -> None:
+    """Prevents that a failed connection writes the password into Dagster's event log."""
+    project.env.update(ANALYTICS_DESTINATION="postgres", RUNTIME__LOG_LEVEL="DEBUG")
+    project.env.update(WRONG_PLACES[place])
+    result, log = run_logged(project, "labels")
+    assert not result.success
+    assert "\n" not in failure_of(result)
+    assert "Traceback" not in log
+    text = log + "".join(map(repr, result.all_events))
+    assert [part for part in PARTS if part in text] == []
+
+
+def test_neither_password_nor_people_are_told_by_postgres(project: Project, postgres: str) -> None:
+    """Prevents that a row which the server refuses, or its address, is written anywhere."""
+    target = on_postgres(project, postgres)
+    home = project.folder / "home"
+    home.mkdir()
+    (home / "dagster.yaml").touch()
+    url = postgres.replace("unused", quote(PASSWORD, safe=""))
+    target.env.update(
+        DESTINATION__POSTGRES__CREDENTIALS=url, DAGSTER_HOME=str(home), RUNTIME__LOG_LEVEL="DEBUG"
+    )
+    done = target.run("users,labels")
+    assert done.returncode == 0, done.stdout[-3000:]
+    person = next(user for user in target.sandbox.served("users") if user["name"])
+    target.query(f"ALTER TABLE {target.dataset}.users ADD CHECK (_dlt_load_id = '') NOT VALID")
+    failed = target.run("users,labels")
+    assert failed.returncode != 0
+    assert "violates check constraint" in failed.stdout
+    needles = [*PARTS, person["email"], person["name"]]
+    assert [text for text in needles if text in done.stdout + failed.stdout] == []
+    assert files_with(needles, [home]) == []
+
+
+def test_what_is_kept_on_disk_is_for_its_owner_only(start: Callable[..., Project]) -> None:
+    """Prevents that other users of a machine read the workspace out of a file."""
+    project = start()
+    seen: dict[str, int] = {}
+
+    def look(_: RequestInfo) -> None:
+        for path in (project.folder / "tmp").rglob("*.arrows"):
+            seen[path.name] = path.stat().st_mode & 0o777
+
+    project.sandbox.intercept = look
+    before = os.umask(0o022)
+    try:
+        assert project.materialize("sources", api={"page_size": 3}).success
+    finally:
+        os.umask(before)
+    assert project.database.stat().st_mode & 0o777 == 0o600
+    assert seen["sources.arrows"] == 0o600
 
 
 QUERY = "select id from dblink('host=h user=u password=hunter2-hunter2', 'select 1') as t(id int)"

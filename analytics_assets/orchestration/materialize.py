@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from traceback import format_tb
 from typing import TYPE_CHECKING, Any
 
 from dagster import (
@@ -27,7 +28,7 @@ from analytics_assets.orchestration.not_run import checks_not_run
 from analytics_assets.orchestration.resources import Warehouse
 from analytics_assets.segment.endpoints import BY_NAME, GROUPS
 from analytics_assets.segment.errors import AnalyticsError
-from analytics_assets.segment.foreign_text import foreign_text
+from analytics_assets.segment.foreign_text import foreign_text, root_message
 from analytics_assets.segment.settings import LoadOptions
 from analytics_assets.segment.spans import span
 from analytics_assets.warehouse.checks.examination import Past
@@ -74,6 +75,10 @@ def materialize(
         reasons = {**dict.fromkeys(sorted(open_ones), error), **_reasons(outcomes)}
         yield from checks_not_run(context, index, checks, reasons, transient=error.transient)
         raise failure_of(error) from None
+    except Exception as error:  # noqa: BLE001 - Dagster would store its text as it is
+        context.log.error("".join(format_tb(error.__traceback__)))
+        text = f"Unexpected {type(error).__name__}: {root_message(error)}"
+        raise step_failure(text, allow_retries=True) from None
     reasons = _reasons(outcomes)
     transient = any(reason.transient for reason in reasons.values())
     yield from checks_not_run(context, index, checks, reasons, transient=transient)

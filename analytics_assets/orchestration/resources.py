@@ -8,7 +8,9 @@ and stores resource config.
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +33,16 @@ MAX_PAGE_SIZE: Final = 1000
 
 SHORTEST_FINGERPRINT_KEY: Final = 16
 MAX_FORGET_DAYS: Final = 36_500
+_TIME_OUTS: Final = (0.1, 86400.0)
+_WAREHOUSE_NUMBERS: Final = {
+    "table_lock_timeout": _TIME_OUTS,
+    "statement_timeout": _TIME_OUTS,
+    "server_timeout": _TIME_OUTS,
+    "duckdb_memory_mb": (64.0, 1e6),
+}
+
+
+_NOT_IN_ADDRESSES = re.compile(r"[\x00-\x20\x7f-\xa0]|(?:^|/)\.{1,2}(?:/|$)")
 
 
 class _Strict(ConfigurableResource):  # type: ignore[type-arg]
@@ -254,6 +266,26 @@ class Warehouse(_Strict):
     reader_timeout: float = Field(
         default=120.0, description="Seconds to wait for a reader that holds the DuckDB file open."
     )
+    table_lock_timeout: float | None = Field(
+        default=None,
+        description="PostgreSQL's lock_timeout in seconds: how long to wait for another session's"
+        " lock on a table; default ANALYTICS_TABLE_LOCK_TIMEOUT, else 120.",
+    )
+    statement_timeout: float | None = Field(
+        default=None,
+        description="PostgreSQL's statement_timeout in seconds: how long a statement may take;"
+        " default ANALYTICS_STATEMENT_TIMEOUT, else 3600.",
+    )
+    server_timeout: float | None = Field(
+        default=None,
+        description="Seconds without a sign of life after which a PostgreSQL server is given up;"
+        " default ANALYTICS_SERVER_TIMEOUT, else 60.",
+    )
+    duckdb_memory_mb: float | None = Field(
+        default=None,
+        description="Memory that DuckDB may use, in MB; default ANALYTICS_DUCKDB_MEMORY_MB, else"
+        " 160 and more where rows are wide.",
+    )
 
     def settings(self, *, destination: Any = None) -> WarehouseSettings:
         """Return the checked settings.
@@ -274,6 +306,7 @@ class Warehouse(_Strict):
             lock_timeout=self.lock_timeout,
             reader_timeout=self.reader_timeout,
             forget_days=_forget_days(),
+            **self._numbers(),
         )
         check_settings(settings)
         return settings
@@ -281,7 +314,15 @@ class Warehouse(_Strict):
     def file(self) -> Path:
         """Return the DuckDB file."""
         named = self.duckdb_path or os.environ.get("ANALYTICS_DUCKDB_PATH")
-        return Path(named or "analytics_assets.duckdb")
+        return Path(named or "analytics_assets.duckdb").expanduser()
+
+    def _numbers(self) -> dict[str, float]:
+        """Return the numbers that are set, by field or by variable."""
+        found = {
+            name: _number(name, getattr(self, name), limits)
+            for name, limits in _WAREHOUSE_NUMBERS.items()
+        }
+        return {name: number for name, number in found.items() if number is not None}
 
     def destination_name(self) -> str:
         """Return the name of the dlt destination."""
@@ -293,6 +334,12 @@ class Warehouse(_Strict):
 
 
 def _check_url(url: str) -> None:
+    if _NOT_IN_ADDRESSES.search(url):
+        raise SettingError(
+            f"ANALYTICS_API_BASE_URL is {_without_userinfo(url)!r}, which holds blanks, control"
+            " characters or '..'; write scheme and host only, such as"
+            f" {DEFAULT_BASE_URL}."
+        )
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -317,3 +364,21 @@ def _check_url(url: str) -> None:
 
 def _without_userinfo(url: str) -> str:
     return url.rpartition("@")[2]
+
+
+def _number(name: str, value: float | None, limits: tuple[float, float]) -> float | None:
+    """Return a number: as the field says, else the variable; ``None`` if neither is set."""
+    variable = f"ANALYTICS_{name.upper()}"
+    text = value if value is not None else os.environ.get(variable, "").strip()
+    if text == "":
+        return None
+    low, high = limits
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not low <= number <= high:
+        raise SettingError(
+            f"{name} (or {variable}) is {text!r}; set it to a number from {low:g} to {high:g}."
+        )
+    return number

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class AnalyticsError(Exception):
     """A foreseeable mistake or failure; its text says what happened and what to do about it.
@@ -13,10 +15,23 @@ class AnalyticsError(Exception):
     transient: bool = True
 
 
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what lies behind it, the innermost last."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # one that is raised again closes a circle
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 class SettingError(AnalyticsError):
     """A setting that cannot work; raised before the first request."""
 
     transient = False
+
+
+class PlaceUnusable(SettingError):
+    """A file or folder that a run needs cannot be used; it concerns one group only."""
 
 
 class ResourceError(AnalyticsError):
@@ -55,3 +70,11 @@ class OtherWorkspace(AnalyticsError):
 
 class DestinationBusy(AnalyticsError):
     """The destination stayed locked for longer than the run may wait."""
+
+
+class DestinationUnreachable(AnalyticsError):
+    """The destination is away, starting or silent; it may well be there later."""
+
+
+class DestinationSilent(DestinationUnreachable):
+    """The destination is connected and does not answer."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 from urllib.parse import quote, quote_plus
 
+from analytics_assets.segment.errors import causes
 from analytics_assets.segment.redaction.fingerprints import could_be_guessed
 from analytics_assets.segment.redaction.text import merged, replace_credentials, replace_spans
 
@@ -33,7 +34,15 @@ _ROW = re.compile(
     r"|(?<=convert string ')[^'\r\n]*"
 )
 """What databases quote of a row that they refuse."""
+_VALUE = re.compile(r'((?:line \d+, column \S+|for type [\w ]+|value):? )"[^\r\n]*"')
+"""What PostgreSQL quotes of a value that it cannot read."""
+_KNOWN: Final[set[str]] = set()
 _AFTER_CUT: Final = " \t\r\n\"'`.,;)]}>\N{HORIZONTAL ELLIPSIS}"
+
+
+def learn(secrets: Iterable[str]) -> None:
+    """Mask secrets of this process's configuration in all texts from now on."""
+    _KNOWN.update(secrets)
 
 
 def foreign_text(text: str, secrets: Iterable[str] = (), limit: int = LIMIT) -> str:
@@ -46,12 +55,14 @@ def foreign_text(text: str, secrets: Iterable[str] = (), limit: int = LIMIT) -> 
 
     Args:
         text: an answer of the API, a message of a driver.
-        secrets: secrets that are known, such as the token; those under four characters are too
-            short to be told from other text, and are found by shape only.
+        secrets: secrets that are known, such as the token, besides those of :func:`learn`; those
+            under four characters are too short to be told from other text, and are found by shape
+            only.
         limit: the most characters to return.
     """
-    forms = _forms([secrets] if isinstance(secrets, str) else secrets)
+    forms = _forms({*([secrets] if isinstance(secrets, str) else secrets), *_KNOWN})
     text = _ROW.sub(MASK, _masked(text[:_READ], forms))
+    text = _VALUE.sub(rf"\1{MASK}", text)
     text = _TERMINAL_CODE.sub("", text)
     text = _HALF_CHARACTER.sub("\ufffd", _INVISIBLE.sub("", text))
     text = _masked(_BLANKS.sub(" ", text).strip(), forms)
@@ -61,9 +72,8 @@ def foreign_text(text: str, secrets: Iterable[str] = (), limit: int = LIMIT) -> 
 
 def root_message(error: BaseException, secrets: Iterable[str] = ()) -> str:
     """Return the innermost message, which is the destination's own, as a foreign text."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return foreign_text(str(error), secrets)
+    *_, innermost = causes(error)
+    return foreign_text(str(innermost), secrets)
 
 
 def _forms(secrets: Iterable[str]) -> list[str]:

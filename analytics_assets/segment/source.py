@@ -8,6 +8,7 @@ slices from its raw resource, so that dlt walks the parent once for both.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from tempfile import gettempdir
 from typing import Any, Final, cast
 from urllib.parse import quote, unquote
 
@@ -216,6 +217,8 @@ def _staging(reading: Reading) -> Callable[[pa.Table], None]:
             with span("stage"):
                 reading.staging.add(chain, table)
         except (pa.ArrowException, OSError) as error:
-            reading.extraction.fail(ResourceError(f"its rows could not be kept: {error}"))
+            what = f"its rows could not be kept in the folder {gettempdir()!r} ({error})"
+            advice = "make room there, or set TMPDIR to a folder that has it"
+            reading.extraction.fail(ResourceError(f"{what}; {advice}", transient=True))
 
     return stage

@@ -5,6 +5,7 @@ Only then may they be loaded, so that a resource that fails half-way leaves no t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -45,6 +46,8 @@ class Staging:
         self._pages: list[tuple[str, int]] = []
         self._keys: list[pa.Table] = []
         self._last_rows: pa.Array | None = None
+        self._bytes = 0
+        self._row_bytes = 0.0
 
     def add(self, chain: str, table: pa.Table) -> None:
         """Keep a page."""
@@ -53,10 +56,17 @@ class Staging:
         if self.endpoint.cursor_column and table.num_rows:
             newest = pc.max(table[self.endpoint.cursor_column]).as_py()
             self.newest = max(filter(None, (self.newest, newest)), default=None)
-        with self._file.open("ab") as file:
+        self._bytes += table.nbytes
+        if table.num_rows:
+            self._row_bytes = max(self._row_bytes, table.nbytes / table.num_rows)
+        with open(self._file, "ab", opener=_for_owner_only) as file:
             self._pages.append((chain, file.tell()))
             with pa.ipc.new_stream(file, table.schema) as writer:
                 writer.write_table(table)
+
+    def widest(self, rows: int) -> float:
+        """Return about how many bytes so many rows take, those of the widest page."""
+        return min(self._bytes, self._row_bytes * rows)
 
     def settle(self, without: frozenset[str] = frozenset()) -> None:
         """Once all pages are here: note the rows that came last of their key.
@@ -115,7 +125,8 @@ class Staging:
         batch: list[pa.Table] = []
         size = 0
         self.preview = None
-        for table in self._parts(undeclared.finished):
+        parts = self._parts(undeclared.finished)
+        for table in (piece for part in parts for piece in _pieces(part)):
             if self.preview is None and table.num_rows:
                 self.preview = table.take([*range(min(PREVIEW_ROWS, table.num_rows))])
             batch.append(table)
@@ -166,6 +177,16 @@ class Staging:
             pa.field(name, ARROW_TYPES[kind], nullable=name not in keys)
             for name, kind in (*columns, *undeclared.items())
         )
+
+
+def _pieces(table: pa.Table) -> Iterator[pa.Table]:
+    """Cut a page of wide rows: a destination may take as much memory as each table has."""
+    rows = max(1, table.num_rows * TABLE_BYTES // max(1, table.nbytes))
+    yield from (table.slice(first, rows) for first in range(0, max(1, table.num_rows), rows))
+
+
+def _for_owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _uniform(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from dlt.common.destination.exceptions import DestinationException, UnknownDesti
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
-from analytics_assets.segment.errors import AnalyticsError, SettingError
+from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.foreign_text import root_message
 from analytics_assets.segment.settings import Log
 from analytics_assets.warehouse.duckdb_file import duckdb_credentials
+from analytics_assets.warehouse.faults import question_error
 from analytics_assets.warehouse.pinned import DESTINATION, pinned, pipeline_config, refuse
 from analytics_assets.warehouse.settings import WarehouseSettings
 
@@ -34,6 +36,10 @@ def dlt_destination(settings: WarehouseSettings) -> Any:
         )
     if settings.destination_object is not None:
         return pinned(settings.destination_object)
+    if settings.destination == "postgres" and find_spec("psycopg2"):
+        from analytics_assets.warehouse.postgres import postgres_destination
+
+        return postgres_destination(settings)
     try:
         found: Any = Destination.from_reference(settings.destination, **DESTINATION)
     except UnknownDestinationModule:
@@ -91,9 +97,7 @@ def restore(settings: WarehouseSettings, pipeline: Pipeline, log: Log) -> None:
         pipeline.sync_destination()
     except PipelineStepFailed as error:
         if isinstance(error.exception, DestinationException):
-            raise AnalyticsError(
-                f"The destination {settings.destination!r} cannot be reached: {root_message(error)}"
-            ) from None
+            raise question_error(error, settings) from None
         log.warning(
             f"The state of {pipeline.pipeline_name} in the dataset {settings.dataset!r} cannot be"
             f" read ({root_message(error)}): histories are loaded again from their start."
@@ -104,8 +108,5 @@ def local_folder(settings: WarehouseSettings, pipeline: Pipeline) -> Path | None
     """Return the folder of a filesystem destination on this machine, ``None`` for any other."""
     if settings.destination != "filesystem":
         return None
-    with pipeline.destination_client() as client:
-        url = str(getattr(client.config, "bucket_url", ""))
-    if "://" in url and not url.startswith("file://"):
-        return None
-    return Path(url.removeprefix("file://"))
+    config: Any = pipeline.destination_client().config
+    return Path(config.make_local_path(config.bucket_url)) if config.is_local_filesystem else None

@@ -24,6 +24,7 @@ def configure_dlt(parallel_requests: int) -> None:
     dlt.config["extract.workers"] = workers
     dlt.config["extract.max_parallel_items"] = workers
     dlt.config["extract.futures_poll_interval"] = POLL_SECONDS
+    dlt.config["runtime.intercept_signals"] = False  # whoever started the run handles them
     dlt.config["normalize.parquet_normalizer.add_dlt_load_id"] = True  # mark_deleted needs it
 
 

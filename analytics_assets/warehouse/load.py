@@ -16,8 +16,12 @@ from pathlib import Path
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.endpoints import BY_NAME, GROUPS
-from analytics_assets.segment.errors import AnalyticsError, DestinationBusy
-from analytics_assets.segment.interrupts import on_interrupt
+from analytics_assets.segment.errors import (
+    AnalyticsError,
+    DestinationBusy,
+    OtherWorkspace,
+    PlaceUnusable,
+)
 from analytics_assets.segment.model import Group
 from analytics_assets.segment.reader import (
     REFUSALS,
@@ -29,9 +33,12 @@ from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import Log
 from analytics_assets.segment.spans import span
 from analytics_assets.segment.token_workspace import TokenWorkspace, Workspace
+from analytics_assets.warehouse.connections import interruptible
 from analytics_assets.warehouse.destination import new_pipeline, pipeline_name
 from analytics_assets.warehouse.dlt_config import configure_dlt
-from analytics_assets.warehouse.locks import exclusive, open_database
+from analytics_assets.warehouse.duckdb_file import for_rows
+from analytics_assets.warehouse.known_secrets import learn_secrets
+from analytics_assets.warehouse.locks import Check, exclusive, open_database
 from analytics_assets.warehouse.outcome import LoadRequest, Outcome
 from analytics_assets.warehouse.ownership import check_owner
 from analytics_assets.warehouse.package import load_group
@@ -66,7 +73,8 @@ def load_groups(request: LoadRequest, look: Look, log: Log) -> Iterator[list[Out
     for group in _groups(request):
         refuse_settings(group, pipeline_name(group))
     period = Period.of(request.options)
-    with tempfile.TemporaryDirectory(prefix="analytics_assets_") as folder:
+    learn_secrets()
+    with interruptible(), tempfile.TemporaryDirectory(prefix="analytics_assets_") as folder:
         run = _Run(request, period, Path(folder), look, log, TokenWorkspace())
         busy = yield from run.load(_groups(request), request.warehouse.without_waiting())
         for group in busy:
@@ -111,32 +119,41 @@ class _Run:
         busy: dict[Group, DestinationBusy] = {}
         with ExitStack() as stack:
             plans: dict[Group, GroupPlan] = {}
+            checks: dict[Group, Check] = {}
             locks = {group: stack.enter_context(ExitStack()) for group in groups}
             with span("plan"):
                 for group in groups:
                     try:
-                        plans[group] = self._plan(group, patience, locks[group])
+                        plans[group], checks[group] = self._plan(group, patience, locks[group])
                     except DestinationBusy as error:
                         busy[group] = error
+                    except PlaceUnusable as error:
+                        yield _failed(group, self.request, error)
             if plans:
-                yield from self._load_planned(plans, locks)
+                yield from self._load_planned(plans, locks, checks)
         return busy
 
-    def _plan(self, group: Group, patience: WarehouseSettings, lock: ExitStack) -> GroupPlan:
+    def _plan(
+        self, group: Group, patience: WarehouseSettings, lock: ExitStack
+    ) -> tuple[GroupPlan, Check]:
         place = self.folder / group
         place.mkdir(exist_ok=True)
         pipeline = new_pipeline(group, self.request.warehouse, place)
-        lock.enter_context(exclusive(group, patience, pipeline, self.log))
+        check = lock.enter_context(exclusive(group, patience, pipeline, self.log))
         check_target(self.request.warehouse, pipeline)
-        return plan_group(group, self.request, pipeline, place, self.period, self.log)
+        plan = plan_group(group, self.request, pipeline, place, self.period, self.log)
+        return plan, check
 
     def _load_planned(
-        self, plans: Mapping[Group, GroupPlan], locks: Mapping[Group, ExitStack]
+        self,
+        plans: Mapping[Group, GroupPlan],
+        locks: Mapping[Group, ExitStack],
+        checks: Mapping[Group, Check],
     ) -> Iterator[list[Outcome]]:
         readings = [reading for plan in plans.values() for reading in plan.readings]
         with (
             ReadingSession(self.request.api, self.log, readings, self.whose) as session,
-            on_interrupt(session.abort),
+            interruptible(session.abort),
         ):
             workspace = self.whose.ask(session)
             if workspace:
@@ -150,7 +167,7 @@ class _Run:
                     if all(map(_refused, plan.readings)):
                         _wait(*readers.values())
                         raise_if_refused(session, readings)
-                    yield self._load(plan, workspace)
+                    yield self._load(plan, checks[group], workspace)
                     locks[group].close()
 
     def _named_in_records(
@@ -184,12 +201,25 @@ class _Run:
                 f" the workspace {workspace}."
             )
 
-    def _load(self, plan: GroupPlan, workspace: Workspace | None) -> list[Outcome]:
+    def _load(
+        self, plan: GroupPlan, check_lock: Check, workspace: Workspace | None
+    ) -> list[Outcome]:
         request, log = self.request, self.log
         plan.pipeline.activate()  # the pipeline of another group was made after it
-        outcomes = load_group(plan, request.warehouse, request.options, log, workspace)
-        with span("check"), open_database(request.warehouse, plan.pipeline, log):
-            self.look(plan.pipeline, outcomes)
+        try:
+            check_lock()
+            outcomes = load_group(plan, request.warehouse, request.options, log, workspace)
+        except OtherWorkspace:
+            raise
+        except AnalyticsError as error:  # the destination is locked or gone
+            return _failed(plan.group, request, error)
+        try:
+            tables = [each.staging for each in plan.readings if each.staging]
+            sized = for_rows(request.warehouse, tables)
+            with span("check"), open_database(sized, plan.pipeline, log):
+                self.look(plan.pipeline, outcomes)
+        except AnalyticsError as error:  # the rows are loaded: their assets must not fail
+            log.warning(f"The checks could not be run: {error}")
         return outcomes
 
 

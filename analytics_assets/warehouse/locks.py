@@ -9,14 +9,16 @@ PostgreSQL advisory locks; for other servers a Dagster pool has to do (see the R
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import filelock
 from dlt.pipeline.pipeline import Pipeline
 
+from analytics_assets.segment.errors import PlaceUnusable
+from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.settings import Log
 from analytics_assets.warehouse import duckdb_file
 from analytics_assets.warehouse.destination import local_folder
@@ -24,20 +26,29 @@ from analytics_assets.warehouse.preflight import check_reachable
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.waiting import Waiting
 
+Check = Callable[[], None]
+"""Makes sure that a lock is still held."""
+
 
 @contextmanager
 def exclusive(
     group: str, settings: WarehouseSettings, pipeline: Pipeline, log: Log
-) -> Iterator[None]:
+) -> Iterator[Check]:
     """Hold off other runs of the same group into the same dataset.
 
+    Yields:
+        What makes sure, before a load, that the lock is held and nobody has loaded meanwhile; it
+        raises ``DestinationBusy`` or ``DestinationUnreachable``.
+
     Raises:
-        SettingError: the destination's credentials are missing or it cannot be reached.
+        SettingError: the destination's credentials are missing or wrong.
+        DestinationUnreachable: the destination is away.
         DestinationBusy: another run did not end in time.
     """
     check_reachable(settings, pipeline)
-    with _lock(f"{settings.dataset}.{group}", f"the {group} group", settings, pipeline, log):
-        yield
+    name = f"{settings.dataset}.{group}"
+    with _lock(name, f"the {group} group", settings, pipeline, log, group) as check:
+        yield check
 
 
 @contextmanager
@@ -55,25 +66,40 @@ def open_database(settings: WarehouseSettings, pipeline: Pipeline, log: Log) -> 
         if not settings.is_duckdb:
             yield
             return
-        with closing(duckdb_file.connect(settings, log)):
+        with duckdb_file.for_owner_only(), closing(duckdb_file.connect(settings, log)):
             yield
 
 
 @contextmanager
 def _lock(
-    name: str, what: str, settings: WarehouseSettings, pipeline: Pipeline, log: Log
-) -> Iterator[None]:
+    name: str,
+    what: str,
+    settings: WarehouseSettings,
+    pipeline: Pipeline,
+    log: Log,
+    group: str | None = None,
+) -> Iterator[Check]:
     """Hold the lock of that name where the destination has one, waiting for whoever holds it."""
     waiting = Waiting(settings.lock_timeout, log)
     why = f"another run is loading {what}"
     if settings.destination == "postgres":
-        with _advisory_lock(name, pipeline, waiting, why):
-            yield
-    elif path := _lock_file(name, settings, pipeline):
+        from analytics_assets.warehouse.advisory_lock import AdvisoryLock
+        from analytics_assets.warehouse.session import Server
+
+        key = zlib.crc32(f"analytics_assets.{name}".encode())
+        with closing(AdvisoryLock(Server.of(settings, pipeline), key, group)) as lock:
+            lock.take(waiting, why)
+            yield partial(lock.check, log)
+        return
+    if path := _lock_file(name, settings, pipeline):
         with _file_lock(path, waiting, why):
-            yield
+            yield _nothing_to_check
     else:
-        yield
+        yield _nothing_to_check
+
+
+def _nothing_to_check() -> None:
+    """The lock of a file is held for as long as the process is there."""
 
 
 def _lock_file(name: str, settings: WarehouseSettings, pipeline: Pipeline) -> Path | None:
@@ -87,32 +113,20 @@ def _lock_file(name: str, settings: WarehouseSettings, pipeline: Pipeline) -> Pa
 
 @contextmanager
 def _file_lock(path: Path, waiting: Waiting, why: str) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(path)
     while True:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=0)
             break
         except filelock.Timeout:
             waiting.once_more(why)
+        except (OSError, NotImplementedError) as error:
+            raise PlaceUnusable(
+                f"The lock file {str(path)!r} cannot be used ({foreign_text(str(error))}); let this"
+                " user write to the file and its folder, or choose another folder for the tables."
+            ) from None
     try:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _advisory_lock(name: str, pipeline: Pipeline, waiting: Waiting, why: str) -> Iterator[None]:
-    """Hold a PostgreSQL advisory lock on a connection of its own; it ends with the connection."""
-    key = zlib.crc32(f"analytics_assets.{name}".encode())
-    with pipeline.sql_client() as sql:
-        while not _first_value(sql.execute_sql("SELECT pg_try_advisory_lock(%s)", key)):
-            waiting.once_more(why)
-        try:
-            yield
-        finally:
-            sql.execute_sql("SELECT pg_advisory_unlock(%s)", key)
-
-
-def _first_value(rows: Any) -> Any:
-    return rows[0][0] if rows else None

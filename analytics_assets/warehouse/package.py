@@ -10,14 +10,20 @@ from typing import Any, Final, cast
 
 import dlt
 import pyarrow as pa
+from dlt.common.destination.exceptions import DestinationException
 from dlt.common.schema.typing import TColumnSchema, TSchemaContractDict
 from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment import windows
-from analytics_assets.segment.errors import AnalyticsError, ResourceError, TooFewRows
-from analytics_assets.segment.foreign_text import root_message
+from analytics_assets.segment.errors import (
+    AnalyticsError,
+    DestinationUnreachable,
+    OtherWorkspace,
+    ResourceError,
+    TooFewRows,
+)
 from analytics_assets.segment.model import Column, ColumnType, Endpoint
 from analytics_assets.segment.months import Loaded, after_load
 from analytics_assets.segment.reading import Reading
@@ -30,6 +36,8 @@ from analytics_assets.warehouse.counts import count_rows
 from analytics_assets.warehouse.deletions import mark_deleted
 from analytics_assets.warehouse.destination import new_pipeline, restore
 from analytics_assets.warehouse.dlt_config import only_errors_logged
+from analytics_assets.warehouse.duckdb_file import MORE, for_rows, ran_out_of_memory
+from analytics_assets.warehouse.faults import is_away, load_error
 from analytics_assets.warehouse.forgetting import forget
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import Outcome, TableCounts
@@ -45,6 +53,8 @@ CONTRACT: Final[TSchemaContractDict] = {
     "columns": "evolve",
     "data_type": "freeze",
 }
+REFUSALS: Final = (PipelineStepFailed, DestinationException, DestinationUnreachable)
+"""What a destination that does not take rows raises."""
 
 
 def load_group(
@@ -75,18 +85,35 @@ def load_group(
             )
     outcomes = [judged[r.endpoint.name] for r in plan.readings if r.staging]
     pa.default_memory_pool().release_unused()  # what the pages took
-    good = [outcome for outcome in outcomes if outcome.failure is None]
-    if not good:
-        return outcomes
-    try:
-        _load_package(plan, plan.pipeline, good, warehouse, log, workspace)
-    except PipelineStepFailed as error:
-        if len(good) == 1:
-            good[0].failure = _load_failure(error)
-            return outcomes
-        log.warning(f"Loading {plan.group} as one package failed; loading each table by itself.")
-        _load_alone(plan, good, warehouse, log, workspace)
+    if good := [outcome for outcome in outcomes if outcome.failure is None]:
+        _load_good(plan, good, warehouse, log, workspace)
     return outcomes
+
+
+def _load_good(
+    plan: GroupPlan,
+    good: Sequence[Outcome],
+    warehouse: WarehouseSettings,
+    log: Log,
+    workspace: Workspace | None,
+) -> None:
+    """Load as one package, with more memory if that was too little, or else each table alone."""
+    tables = [outcome.staging for outcome in good]
+    sized = for_rows(warehouse, tables)
+    try:
+        _load_package(plan, plan.pipeline, good, sized, log, workspace)
+        return
+    except REFUSALS as error:
+        refusal = error
+    more = for_rows(warehouse, tables, times=MORE)
+    if ran_out_of_memory(refusal) and more != sized:
+        sized = more
+    elif is_away(refusal) or len(good) == 1:
+        for outcome in good:
+            outcome.failure = load_error(refusal, warehouse)
+        return
+    log.warning(f"Loading {plan.group} as one package failed; loading each table by itself.")
+    _load_alone(plan, good, sized, log, workspace)
 
 
 def _judge(plan: GroupPlan, reading: Reading, options: LoadOptions) -> Outcome:
@@ -124,8 +151,10 @@ def _load_alone(
             with open_database(warehouse, pipeline, log):
                 restore(warehouse, pipeline, log)
             _load_package(plan, pipeline, [outcome], warehouse, log, workspace)
-        except PipelineStepFailed as error:
-            outcome.failure = _load_failure(error)
+        except REFUSALS as error:
+            outcome.failure = load_error(error, warehouse)
+        except OtherWorkspace:
+            raise
         except AnalyticsError as error:
             outcome.failure = error
         finally:
@@ -304,9 +333,3 @@ def _columns(pipeline: Pipeline, outcome: Outcome) -> Sequence[Column]:
         declared.get(name) or Column(name, cast(ColumnType, column.type), "")
         for name, column in stored.items()
     ]
-
-
-def _load_failure(error: PipelineStepFailed) -> ResourceError:
-    return ResourceError(
-        f"the destination did not take its rows: {root_message(error)}; the table stays as it was"
-    )

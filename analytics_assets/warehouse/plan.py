@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
+from dlt.common.destination.exceptions import DestinationException
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.audit_trail import api_time
@@ -27,6 +28,7 @@ from analytics_assets.segment.staging import Staging
 from analytics_assets.segment.undeclared import Stored
 from analytics_assets.segment.windows import forgettable, windows_to_load
 from analytics_assets.warehouse.counts import count_rows
+from analytics_assets.warehouse.faults import question_error
 from analytics_assets.warehouse.healing import Healed, restore_and_heal
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import LoadRequest, TableCounts
@@ -107,10 +109,14 @@ def plan_group(
     """
     endpoints = [BY_NAME[name] for name in request.names if BY_NAME[name].group == group]
     wanted = _with_parents(endpoints)
-    with open_database(request.warehouse, pipeline, log):
-        healed = restore_and_heal(pipeline, group, endpoints, request.warehouse, log)
-        tidy(pipeline, request.warehouse, wanted)
-        before = _count(pipeline, wanted, healed, request.warehouse)
+    try:
+        with open_database(request.warehouse, pipeline, log):
+            healed = restore_and_heal(pipeline, group, endpoints, request.warehouse, log)
+            tidy(pipeline, request.warehouse, wanted)
+            before = _count(pipeline, wanted, healed, request.warehouse)
+        owner = owner_of(group, pipeline, request.warehouse, log)
+    except DestinationException as error:
+        raise question_error(error, request.warehouse) from None
     readings: dict[str, Reading] = {}
     for endpoint in wanted:
         parent = readings.get(endpoint.parent.resource) if endpoint.parent else None
@@ -120,7 +126,6 @@ def plan_group(
         if refusal := healed.refused.get(endpoint.name):
             reading.extraction.fail(refusal)
         readings[endpoint.name] = reading
-    owner = owner_of(group, pipeline, request.warehouse, log)
     return GroupPlan(group, pipeline, folder, list(readings.values()), before, owner)
 
 

@@ -10,9 +10,9 @@ from dlt.common.configuration.exceptions import ConfigFieldMissingException
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.errors import SettingError
-from analytics_assets.segment.foreign_text import foreign_text
-from analytics_assets.warehouse.destination import dlt_destination
-from analytics_assets.warehouse.duckdb_file import may_be_duckdb
+from analytics_assets.warehouse.destination import dlt_destination, local_folder
+from analytics_assets.warehouse.duckdb_file import can_hold, may_be_duckdb
+from analytics_assets.warehouse.faults import connection_error
 from analytics_assets.warehouse.settings import WarehouseSettings
 
 _DATASET: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -50,13 +50,19 @@ def check_reachable(settings: WarehouseSettings, pipeline: Pipeline) -> None:
 
     Raises:
         SettingError: one sentence that names the destination and what to set.
+        DestinationUnreachable: it is away.
     """
     if settings.is_duckdb:
         return  # a file: opening it tells
     destination = settings.destination
     try:
-        with pipeline.destination_client():
-            pass
+        _check_home(settings, pipeline)
+        client = pipeline.destination_client()
+        if destination != "postgres":  # there the lock tells
+            with client:
+                pass
+    except SettingError:
+        raise
     except ConfigFieldMissingException as error:
         raise SettingError(
             f"The destination {destination!r} lacks the setting"
@@ -64,11 +70,17 @@ def check_reachable(settings: WarehouseSettings, pipeline: Pipeline) -> None:
             f" DESTINATION__{destination.upper()}__CREDENTIALS, or dlt's secrets.toml."
         ) from None
     except Exception as error:  # noqa: BLE001 - every driver has its own kind of error
-        reason = foreign_text(str(error)) or type(error).__name__
+        raise connection_error(error, settings) from None
+
+
+def _check_home(settings: WarehouseSettings, pipeline: Pipeline) -> None:
+    """Refuse a folder that dlt would make under the name of ``~``."""
+    folder = local_folder(settings, pipeline)
+    if folder and "~" in folder.parts:
         raise SettingError(
-            f"The destination {destination!r} cannot be reached ({reason}); check its credentials"
-            " in dlt's configuration."
-        ) from None
+            f"DESTINATION__FILESYSTEM__BUCKET_URL leads to {str(folder)!r}, since only a shell"
+            " knows what ~ is; write the path in full."
+        )
 
 
 def _check_dataset(settings: WarehouseSettings) -> None:
@@ -100,15 +112,15 @@ def _check_forgetting(settings: WarehouseSettings) -> None:
 
 def _check_duckdb_path(settings: WarehouseSettings) -> None:
     path = settings.duckdb_path
-    if path.stem.lower() == settings.dataset.lower():
-        raise SettingError(
-            f"ANALYTICS_DUCKDB_PATH {path.name!r} has the same name as the dataset"
-            f" {settings.dataset!r}, which DuckDB cannot tell apart; rename one of the two."
-        )
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise SettingError(
             f"ANALYTICS_DUCKDB_PATH {str(path)!r} is not a file in an existing folder; create"
             " the folder, or name a file in another one."
+        )
+    if not can_hold(path.name, settings.dataset):
+        raise SettingError(
+            f"ANALYTICS_DUCKDB_PATH {path.name!r} has the same name as a schema, such as the"
+            f" dataset {settings.dataset!r}, which DuckDB cannot tell apart; rename one of the two."
         )
     if not may_be_duckdb(path):
         raise SettingError(

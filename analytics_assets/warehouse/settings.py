@@ -21,6 +21,11 @@ class WarehouseSettings:
         lock_timeout: seconds to wait for another run.
         reader_timeout: seconds to wait for a reader that holds the DuckDB file open.
         forget_days: days after which personal data of what is gone is blanked; ``None``: never.
+        table_lock_timeout: seconds to wait for another session's lock on a PostgreSQL table.
+        statement_timeout: seconds that a statement may take on PostgreSQL.
+        server_timeout: seconds without a sign of life after which PostgreSQL is given up.
+        duckdb_memory_mb: memory that DuckDB may use, in MB of 10^6 bytes; ``None`` to follow the
+            width of the rows.
     """
 
     destination: str = "duckdb"
@@ -31,6 +36,10 @@ class WarehouseSettings:
     lock_timeout: float = 3600.0
     reader_timeout: float = 120.0
     forget_days: int | None = None
+    table_lock_timeout: float = 120.0
+    statement_timeout: float = 3600.0
+    server_timeout: float = 60.0
+    duckdb_memory_mb: float | None = None
 
     def without_waiting(self) -> WarehouseSettings:
         """Return the settings of somebody who gives up at once where another run is loading."""

@@ -13,11 +13,12 @@ from typing import Any
 import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.schema import Schema
-from dlt.destinations.exceptions import DatabaseTransientException
+from dlt.destinations.exceptions import DatabaseException, DatabaseTransientException
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.model import DELETED_AT, Endpoint
+from analytics_assets.warehouse.faults import waited_in_vain
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import Row, Sql, open_sql
 
@@ -37,7 +38,7 @@ class Tables:
         self._sql = sql
         self._columns = columns
         self._warehouse = warehouse
-        self._down: DatabaseTransientException | None = None
+        self._down: DatabaseException | None = None
         self._values: dict[tuple[str, str, bool], frozenset[Any]] = {}
 
     def columns(self, table: str) -> Mapping[str, str]:
@@ -88,8 +89,9 @@ class Tables:
             raise self._down
         try:
             return self._sql.rows(sql, limit)
-        except DatabaseTransientException as error:
-            self._down = error  # it would be so for every query, each after its own time-out
+        except DatabaseException as error:
+            if isinstance(error, DatabaseTransientException) or waited_in_vain(error):
+                self._down = error  # it would be so for every query, each after its own time-out
             raise
 
     def values(self, table: str, column: str, *, live: bool) -> frozenset[Any]:

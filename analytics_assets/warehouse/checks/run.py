@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 
+from dlt.common.destination.exceptions import DestinationException
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.endpoints import BY_NAME
@@ -17,7 +18,10 @@ from analytics_assets.warehouse.checks.catalogue import checks_of
 from analytics_assets.warehouse.checks.examination import Check, Examination, Past, Verdict
 from analytics_assets.warehouse.checks.findings import Figures, Finding, Findings
 from analytics_assets.warehouse.checks.usage import daily_figures
+from analytics_assets.warehouse.connections import interruptible
 from analytics_assets.warehouse.destination import new_pipeline, restore
+from analytics_assets.warehouse.faults import question_error
+from analytics_assets.warehouse.known_secrets import learn_secrets
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.preflight import check_reachable
 from analytics_assets.warehouse.settings import WarehouseSettings
@@ -75,12 +79,16 @@ def evaluate_alone(
     Raises:
         AnalyticsError: the destination cannot be reached or stayed locked.
     """
-    with tempfile.TemporaryDirectory(prefix="analytics_assets_") as folder:
+    learn_secrets()
+    with interruptible(), tempfile.TemporaryDirectory(prefix="analytics_assets_") as folder:
         pipeline = new_pipeline(group, warehouse, folder)
         check_reachable(warehouse, pipeline)
         with open_database(warehouse, pipeline, log):
             restore(warehouse, pipeline, log)
-            findings = look(pipeline, warehouse, (), selected, past, log)
+            try:
+                findings = look(pipeline, warehouse, (), selected, past, log)
+            except DestinationException as error:
+                raise question_error(error, warehouse) from None
     return [one for found in findings.results.values() for one in found]
 
 

@@ -1,0 +1,122 @@
+"""The connections to PostgreSQL that are open, so that all waiting for a server can be ended.
+
+Drivers in C wait for a server without end and deaf to signals. Whoever finds that a server is
+silent, or is told to stop, shuts the connections down; whoever waits on one gets an error at once.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from analytics_assets.segment.errors import DestinationUnreachable
+from analytics_assets.segment.interrupts import on_interrupt
+
+
+class Connections:
+    """What is waited on, by the name of its server."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+        self._silent: dict[str, DestinationUnreachable] = {}
+        self._ended: DestinationUnreachable | None = None
+
+    def add(self, server: str, waited_on: Any, *, try_again: bool = False) -> None:
+        """Note a connection with a socket, or the future of somebody who waits for the server.
+
+        Args:
+            server: its name.
+            waited_on: what to end when there is no use in waiting.
+            try_again: accept it even if the server was silent before.
+
+        Raises:
+            DestinationUnreachable: the server is silent, or the run is being ended.
+        """
+        with self._lock:
+            if reason := self._ended if try_again else self._reason(server):
+                _end(waited_on, reason)
+                raise reason
+            self._open[waited_on] = server
+
+    def refuse(self, server: str) -> None:
+        """Refuse to ask a server that is known to be silent.
+
+        Raises:
+            DestinationUnreachable: it is, or the run is being ended.
+        """
+        with self._lock:
+            if reason := self._reason(server):
+                raise reason
+
+    def silent(self, server: str, reason: DestinationUnreachable) -> None:
+        """End all waiting for a server that does not answer."""
+        with self._lock:
+            self._silent[server] = reason
+            waited_on = [each for each, name in self._open.items() if name == server]
+        for each in waited_on:
+            _end(each, reason)
+
+    def heard(self, server: str) -> None:
+        """Note that a server has answered."""
+        with self._lock:
+            self._silent.pop(server, None)
+
+    def end(self) -> None:
+        """End all waiting, since the run is told to stop."""
+        reason = DestinationUnreachable("The run was told to stop.")
+        with self._lock:
+            self._ended = reason
+            waited_on = list(self._open)
+        for each in waited_on:
+            _end(each, reason)
+
+    def begin(self) -> None:
+        """Let connections be made again."""
+        with self._lock:
+            self._ended = None
+
+    def _reason(self, server: str) -> DestinationUnreachable | None:
+        reason = self._ended or self._silent.get(server)
+        return type(reason)(str(reason)) if reason else None  # each raises one of its own
+
+
+CONNECTIONS: Final = Connections()
+
+
+@contextmanager
+def interruptible(end: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """End all waiting for a server when SIGINT or SIGTERM arrives within the block.
+
+    Args:
+        end: what else to call then.
+    """
+
+    def end_all() -> None:
+        end()
+        CONNECTIONS.end()
+
+    CONNECTIONS.begin()
+    try:
+        with on_interrupt(end_all):
+            yield
+    finally:
+        CONNECTIONS.begin()
+
+
+def _end(waited_on: Any, reason: Exception) -> None:
+    if isinstance(waited_on, Future):
+        with suppress(InvalidStateError):
+            waited_on.set_exception(reason)
+        return
+    with (
+        suppress(Exception),  # closed meanwhile, which is as good
+        socket.socket(fileno=os.dup(waited_on.fileno())) as sock,
+    ):
+        sock.shutdown(socket.SHUT_RDWR)
