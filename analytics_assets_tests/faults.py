@@ -109,6 +109,12 @@ def changed_field(endpoint: Endpoint, record: Body) -> Body:
     return {column.field: OTHER_VALUES[column.type](record.get(column.field))}
 
 
+def error_reply(status: int) -> Reply:
+    """Return an error as the API writes it."""
+    body = orjson.dumps({"errors": [{"type": "RequestError", "message": "no such luck"}]})
+    return Reply(status, body)
+
+
 def inject(project: Project, name: str, fault: Fault, *, page: int = 1) -> None:
     """Let ``fault`` answer for a resource, from its second page on where it has pages.
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from analytics_assets.sandbox import Bounds, Options, Order, Reply, RequestInfo
 from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets_tests.faults import execute
 from analytics_assets_tests.harness import Project, assert_same, expected_rows, failure_of
 from analytics_assets_tests.timetravel import at, start_at, utc
 
@@ -194,3 +198,144 @@ def test_a_failed_page_moves_nothing(start: Start) -> None:
     trail.assert_equal()
     project.sandbox.intercept = None
     trail.run(NOW + timedelta(hours=3))
+
+
+class DatedTrail:
+    """An audit trail whose events carry any time, or none, in place of the sandbox's."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.events: list[dict[str, Any]] = []
+        self.fails_at = 0
+        project.sandbox.intercept = self._answer
+
+    def write(self, text: str | None) -> None:
+        """Write an event that is dated so."""
+        number = len(self.events)
+        self.events.append({"id": f"events/{number}", "timestamp": text, "type": "Source Created"})
+
+    def run(self, moment: datetime, **options: Any) -> bool:
+        """Load at a moment; tell whether that went well."""
+        with at(self.project, moment):
+            return self.project.materialize("audit_events", **options).success
+
+    def ids(self) -> list[str]:
+        """Return the ids of the events in the table."""
+        return sorted(
+            (row["id"] for row in self.project.rows("audit_events")),
+            key=lambda text: int(text.removeprefix("events/")),
+        )
+
+    def _answer(self, info: RequestInfo) -> Reply | None:
+        if info.path != "/audit-events":
+            return None
+        offset = int(info.params.get("pagination.cursor", "0"))
+        if self.fails_at and offset >= self.fails_at - 1:
+            return Reply(500)
+        start = info.params.get("startTime", "0001-01-01T00:00:00Z")
+        due = [e for e in self.events if not e["timestamp"] or parsed(e) >= moment_of(start)]
+        size = int(info.params["pagination.count"])
+        following = offset + size
+        cursor = {"next": str(following)} if following < len(due) else {}
+        data = {"events": due[offset:following], "pagination": {"current": "x", **cursor}}
+        return Reply(body=orjson.dumps({"data": data}))
+
+
+def moment_of(text: str) -> datetime:
+    """Return the moment that a text names."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+@pytest.mark.parametrize("ahead", ["2026-03-06T12:00:00Z", "9999-12-31T23:59:59.999Z"])
+def test_an_event_dated_ahead_costs_no_later_one(start: Start, ahead: str) -> None:
+    """Prevents that everything after one event with a wrong clock is never asked for again."""
+    trail = DatedTrail(started(start))
+    trail.write("2026-03-05T11:00:00Z")
+    trail.write(ahead)
+    assert trail.run(NOW)
+    trail.write("2026-03-05T13:00:00Z")
+    trail.write("2026-03-05T17:00:00Z")
+    assert trail.run(NOW + timedelta(hours=6))
+    assert trail.ids() == [f"events/{n}" for n in range(4)]
+    trail.write("2026-03-05T18:30:00Z")
+    assert trail.run(NOW + timedelta(hours=12))
+    assert trail.ids() == [f"events/{n}" for n in range(5)]
+
+
+def test_events_are_loaded_again_from_a_day(start: Start) -> None:
+    """Prevents that audit_start is shown and ignored: what was deleted by hand comes back."""
+    trail = DatedTrail(started(start))
+    for day in range(1, 6):
+        trail.write(f"2026-03-0{day}T10:00:00Z")
+    assert trail.run(NOW)
+    execute(trail.project, "DELETE FROM analytics.audit_events WHERE id < 'events/4'")
+    assert trail.run(NOW)
+    assert trail.ids() == ["events/4"]
+    assert trail.run(NOW, config={"audit_start": "2026-03-02"})
+    assert trail.ids() == ["events/1", "events/2", "events/3", "events/4"]
+    trail.write("2026-03-05T12:30:00Z")
+    assert trail.run(NOW + timedelta(hours=1))
+    asked = [moment_of(i.params["startTime"]) for i in trail.project.sandbox.requests]
+    assert asked == [NOW - timedelta(hours=2, minutes=15)]  # it goes on from the newest event
+
+
+ZONES = (timezone.utc, timezone(timedelta(hours=2)), timezone(-timedelta(hours=9, minutes=30)))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[tuple[timedelta, list[tuple[float, int]], int]]:
+    """Draw runs: the time until each, the events before it, and where its reading fails.
+
+    An event is a share (below 0 it has no time, below 1 it comes late, else it lies ahead) and a
+    time zone.
+    """
+    share = st.integers(-20, 130).map(lambda percent: percent / 100)
+    event = st.tuples(share, st.integers(0, 2))
+    step = st.tuples(
+        st.timedeltas(timedelta(minutes=1), timedelta(days=3)),
+        st.lists(event, max_size=5),
+        st.sampled_from((0, 0, 0, 1, 3)),
+    )
+    return draw(st.lists(step, min_size=1, max_size=4))
+
+
+def check_history(project: Project, overlap: int, page: int, history: Any) -> None:
+    """Write events and load; after each good run all that is there is in the table, once."""
+    trail = DatedTrail(project)
+    project.database.unlink(missing_ok=True)
+    now = NOW
+    options = {"page_size": page, "audit_overlap_minutes": overlap, "retries": 0}
+    for pause, events, fails_at in [*history, (timedelta(hours=1), [(0.5, 0)], 0)]:
+        now += pause
+        for share, zone in events:
+            late = timedelta(minutes=overlap) * share
+            moment = now - late if share < 1 else now + timedelta(days=2000) * (share - 1)
+            text = moment.astimezone(ZONES[zone]).isoformat(timespec="milliseconds")
+            trail.write(None if share < 0 else text)
+        trail.fails_at = fails_at
+        if trail.run(now, api=options):
+            assert trail.ids() == [event["id"] for event in trail.events]
+        else:
+            assert fails_at
+
+
+SOME = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@settings(SOME, max_examples=10)
+@given(st.integers(1, 600), st.integers(1, 4), histories())
+def test_every_event_once_whatever_its_time(
+    project: Project, overlap: int, page: int, history: Any
+) -> None:
+    """Prevents events lost or doubled by odd times, late ones within the overlap, or failures."""
+    check_history(project, overlap, page, history)
+
+
+@pytest.mark.heavy
+@settings(SOME, max_examples=100)
+@given(st.integers(1, 600), st.integers(1, 4), histories())
+def test_every_event_once_in_hundreds_of_runs(
+    project: Project, overlap: int, page: int, history: Any
+) -> None:
+    """Prevents what the quick lane is too short to find."""
+    check_history(project, overlap, page, history)

@@ -437,6 +437,7 @@ def test_specs_follow_the_endpoints() -> None:
     usage = {spec.name for spec in specs_of("usage_mtu_sources_daily")}
     assert usage >= {"no_missing_day", "never_falls_within_month", "references_hold"}
     assert {spec.name for spec in specs_of("labels")} == {
+        "read_whole",
         "key_unique_and_not_null",
         "row_count_not_halved",
         "columns_as_declared",

@@ -8,16 +8,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 import pytest
+from dagster import AssetCheckSeverity
 
 from analytics_assets.sandbox import Options, Reply, RequestInfo
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, in_group
+from analytics_assets_tests.conftest import SMALL
 from analytics_assets_tests.faults import (
     API,
     KINDS,
@@ -25,11 +27,12 @@ from analytics_assets_tests.faults import (
     RETRIES,
     Body,
     Fault,
-    Template,
     change_everything,
+    error_reply,
     everything,
     execute,
     inject,
+    real_body,
     rows_of,
     run_logged,
     state_of,
@@ -52,8 +55,7 @@ class Case(NamedTuple):
 
 def reply(status: int, **options: Any) -> Callable[[str], Fault]:
     """Answer with an error as the API writes it."""
-    body = orjson.dumps({"errors": [{"type": "RequestError", "message": "no such luck"}]})
-    return lambda _: lambda *_: Reply(status, body, **options)
+    return lambda _: lambda *_: replace(error_reply(status), **options)
 
 
 def edit(change: Callable[[Body, str], None]) -> Callable[[str], Fault]:
@@ -361,28 +363,99 @@ def test_fewer_rows_than_promised_is_a_warning(loaded: Project, kind: str) -> No
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_missing_features_do_not_fail_the_run(
-    template: Template, tmp_path: Path, status: int
-) -> None:
-    """Prevents that a workspace without a product can never have a green run."""
-    options = {"features_off": frozenset(GATED), "features_off_status": status}
-    with template.project(tmp_path, **options) as project:
-        before = {name: everything(project, name) for name in GATED}
-        for group in ("inventory", "identity"):
-            change_everything(project, group)
+def test_missing_features_do_not_fail_the_run(start: Callable[..., Project], status: int) -> None:
+    """Prevents that a workspace without a product can never have a green run, or has no table."""
+    options = Options(scale=SMALL, features_off=frozenset(GATED), features_off_status=status)
+    project = start(options)
+    for _ in range(2):
+        project.sandbox.clear()
         result, log = run_logged(project, "group:inventory", "group:identity")
-        assert result.success
-        wanted = {e.name for e in ENDPOINTS if e.group in ("inventory", "identity")} - {*GATED}
-        assert set(materialized(result)) == wanted
+        assert failure_of(result) == ""
         asked = requests_by_name(project.sandbox.requests)
+        told = {
+            one.asset_key.to_user_string(): one.description
+            for one in result.get_asset_check_evaluations()
+            if not one.passed and one.severity == AssetCheckSeverity.WARN
+        }
+        assert set(told) == {*GATED}
         for name in GATED:
             endpoint = BY_NAME[name]
             assert f"{name} is not available to this workspace or token" in log
-            assert f"HTTP {status}. It needs {endpoint.feature}" in log
+            assert f"HTTP {status}. It needs {endpoint.feature}" in str(told[name])
+            assert materialized(result)[name]["available"] is False
             chains = 0 if endpoint.parent else len(getattr(endpoint.slice, "values", "1"))
             assert min(1, chains) <= asked[name] <= chains
-        assert {name: everything(project, name) for name in GATED} == before
+            assert project.rows(name) == []
+            columns = {column.name: column.type for column in endpoint.table_columns}
+            assert types_of(project, name).keys() == columns.keys()
+        wanted = {e.name for e in ENDPOINTS if e.group in ("inventory", "identity")} - {*GATED}
         project.assert_equal(wanted)
+
+
+def types_of(project: Project, name: str) -> dict[str, str]:
+    """Return the columns of a table, without dlt's own, with their types."""
+    found = project.query(
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?", name
+    )
+    return {column: kind for column, kind in found if not column.startswith("_dlt")}
+
+
+def test_a_missing_feature_leaves_the_table_that_a_load_would_make(
+    start: Callable[..., Project], loaded: Project
+) -> None:
+    """Prevents views that break, or a feature that is missing for ever once it was."""
+    project = start(Options(scale=SMALL, features_off=frozenset(GATED)))
+    project.env["ANALYTICS_DUCKDB_PATH"] = str(project.folder / "other.duckdb")
+    assert project.materialize(*GATED, "sources").success
+    for name in GATED:
+        expected = {n: t for n, t in types_of(loaded, name).items() if n != "new_field"}
+        assert types_of(project, name) == expected
+    project.sandbox.intercept = lambda info: Reply(body=real_body(loaded.sandbox, info))
+    result = project.materialize("spaces")
+    assert failure_of(result) == ""
+    assert "available" not in materialized(result)["spaces"]
+    assert project.rows("spaces") == loaded.rows("spaces")
+    project.sandbox.intercept = None
+    assert "ANALYTICS_EXCLUDE=spaces" in failure_of(project.materialize("spaces", "sources"))
+    assert project.rows("spaces") == loaded.rows("spaces")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_has_been_loaded_before_is_no_missing_feature(loaded: Project, status: int) -> None:
+    """Prevents that a lost permission leaves tables to grow old, each run green."""
+    inject(loaded, "spaces", reply(status)("spaces"), page=0)
+    before = everything(loaded, "spaces")
+    result = loaded.materialize("group:inventory")
+    said = failure_of(result)
+    assert f"spaces (GET /spaces): HTTP {status}" in said
+    assert "if the workspace no longer has Spaces, leave the asset out with" in said
+    assert "ANALYTICS_EXCLUDE=spaces" in said
+    assert everything(loaded, "spaces") == before
+    assert set(materialized(result)) == {e.name for e in in_group("inventory")} - {"spaces"}
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"message": "Forbidden"}'])
+@pytest.mark.parametrize("status", [403, 404])
+def test_an_answer_that_is_not_the_api_s_is_no_missing_feature(
+    project: Project, status: int, body: bytes
+) -> None:
+    """Prevents that what a proxy or gateway refuses passes for a product that is not there."""
+    inject(project, "spaces", lambda *_: Reply(status, body), page=0)
+    result = project.materialize("spaces", "sources")
+    assert f"spaces (GET /spaces): HTTP {status}: the answer has not the form" in failure_of(result)
+    assert set(materialized(result)) == {"sources"}
+
+
+@pytest.mark.parametrize("names", [("group:inventory", "group:usage"), ("spaces",)])
+def test_nothing_found_at_all_is_a_wrong_address(project: Project, names: tuple[str, ...]) -> None:
+    """Prevents a failure for each list, or a missing feature, where the address is wrong."""
+    project.sandbox.intercept = lambda _: error_reply(404)
+    result = project.materialize(*names)
+    said = failure_of(result)
+    assert said.startswith("Nothing that was asked for is at http://127.0.0.1:")
+    assert said.endswith("(HTTP 404). Check ANALYTICS_API_BASE_URL.")
+    assert "\n" not in said
+    assert materialized(result) == {}
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -398,12 +471,12 @@ def test_the_same_refusal_of_another_resource_fails_it(loaded: Project, status: 
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_one_gated_asset_alone(loaded: Project, status: int) -> None:
-    """Prevents that a run of only a missing feature reads as a rejected token."""
-    inject(loaded, "spaces", reply(status)("spaces"), page=0)
-    result, log = run_logged(loaded, "spaces")
+def test_one_gated_asset_alone(project: Project, status: int) -> None:
+    """Prevents that a run of only a missing feature reads as a rejected token or wrong address."""
+    inject(project, "spaces", reply(status)("spaces"), page=0)
+    result, log = run_logged(project, "spaces")
     assert result.success
-    assert materialized(result) == {}
+    assert materialized(result)["spaces"]["available"] is False
     assert "spaces is not available" in log
 
 

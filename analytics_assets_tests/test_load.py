@@ -16,10 +16,10 @@ import duckdb
 import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult, TableSchema
 
-import analytics_assets.segment.reader
+import analytics_assets.segment.reading_session
 from analytics_assets.sandbox import Options, Sandbox
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, in_group
-from analytics_assets.segment.reader import Progress
+from analytics_assets.segment.reading_session import Progress
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import (
     ALL_TABLES,
@@ -375,7 +375,9 @@ def test_progress_reaches_the_event_log_while_reading(
 ) -> None:
     """Prevents a long extraction that looks like a hang."""
     assert 1 <= inspect.signature(Progress).parameters["every"].default <= 10
-    monkeypatch.setattr(analytics_assets.segment.reader, "Progress", partial(Progress, every=0.3))
+    monkeypatch.setattr(
+        analytics_assets.segment.reading_session, "Progress", partial(Progress, every=0.3)
+    )
     project = start(Options(latency=0.05, counts={"users": 40, "roles": 10}))
     with DagsterInstance.ephemeral() as instance:
         result = project.materialize("users", "roles", api={"page_size": 2}, instance=instance)

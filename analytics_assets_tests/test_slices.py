@@ -19,7 +19,7 @@ from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.model import Endpoint, Parent, Values
 from analytics_assets.warehouse import plan
 from analytics_assets_tests.conftest import on_postgres
-from analytics_assets_tests.faults import run_logged
+from analytics_assets_tests.faults import error_reply, run_logged
 from analytics_assets_tests.harness import (
     Project,
     Row,
@@ -290,11 +290,12 @@ def test_paths_not_found_while_their_parents_stand_are_a_failure(build: Build, k
 def test_paths_not_found_of_a_table_never_loaded_are_a_missing_feature(build: Build) -> None:
     """Prevents that a workspace whose plan lacks the feature fails every night."""
     project = build("duckdb")
-    project.sandbox.intercept = lambda info: Reply(404) if is_child(info) else None
+    project.sandbox.intercept = lambda info: error_reply(404) if is_child(info) else None
     result, log = run_logged(project, PLANS, RULES, api=API)
     assert failure_of(result) == ""
     assert f"{RULES} is not available to this workspace or token" in log
-    assert set(materialized(result)) == {PLANS}
+    assert materialized(result)[RULES]["available"] is False
+    assert project.rows(RULES) == []
 
 
 def test_a_child_of_an_unavailable_parent_is_unavailable(build: Build) -> None:
@@ -304,7 +305,9 @@ def test_a_child_of_an_unavailable_parent_is_unavailable(build: Build) -> None:
     assert failure_of(result) == ""
     for name in (PLANS, RULES):
         assert f"{name} is not available to this workspace or token" in log
-    assert set(materialized(result)) == {"sources"}
+        assert materialized(result)[name]["available"] is False
+        assert project.rows(name) == []
+    assert "available" not in materialized(result)["sources"]
 
 
 def test_a_child_whose_parent_fails_for_a_moment_can_be_retried(build: Build) -> None:
@@ -333,7 +336,7 @@ def test_the_children_of_a_list_that_was_refused_are_not_loaded(
     project.sandbox.intercept = lambda info: (
         Reply(body=orjson.dumps(body)) if info.path == "/tracking-plans" else None
     )
-    result = project.materialize(*names, api=API)
+    result = project.materialize(*names, api=API, warehouse={"guarded_rows": 5})
     assert f"its parent list {PLANS} is not loaded (the list has 2 rows" in failure_of(result)
     assert materialized(result) == {}
     assert project.rows(RULES, live=False) == before
@@ -382,7 +385,7 @@ def test_a_refused_value_among_others_is_a_failure(build: Build) -> None:
     )
     result = project.materialize("functions", api=API)
     assert "functions (GET /functions): resourceType SOURCE: HTTP 403" in failure_of(result)
-    project.sandbox.intercept = lambda info: Reply(403) if info.path == "/functions" else None
+    project.sandbox.intercept = lambda info: error_reply(403) if info.path == "/functions" else None
     result, log = run_logged(project, "functions", "sources", api=API)
     assert failure_of(result) == ""
     assert "functions is not available to this workspace or token" in log

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+from dagster import AssetCheckSeverity, ExecuteInProcessResult
 
 from analytics_assets.sandbox import Options, Reply, RequestInfo
 from analytics_assets.segment.endpoints import BY_NAME
@@ -229,6 +230,126 @@ def test_a_refused_month_is_named_and_not_asked_for_again(start: Start, message:
     refused = [info for info in project.sandbox.requests if info.status == 422]
     assert len(refused) == 1
     assert set(materialized(result)) == set(USAGE) - {CALLS}
+
+
+def warning(result: ExecuteInProcessResult, name: str) -> str:
+    """Return what the check of a whole reading says, empty if it passed."""
+    [one] = [
+        one
+        for one in result.get_asset_check_evaluations()
+        if one.check_name == "read_whole" and one.asset_key.to_user_string() == name
+    ]
+    assert one.severity == AssetCheckSeverity.WARN
+    return "" if one.passed else str(one.description)
+
+
+def months_served(project: Project, served: Callable[[str], str | None]) -> None:
+    """Answer for a month of calls with another month; with ``None`` with no rows at all."""
+
+    def intercept(info: RequestInfo) -> Reply | None:
+        if info.path != BY_NAME[CALLS].path:
+            return None
+        month = served(info.params["period"][:7])
+        rows = project.sandbox.workspace.usage(CALLS, f"{month}-01") if month else []
+        body = {"data": {BY_NAME[CALLS].data_selector.rpartition(".")[2]: rows, "pagination": {}}}
+        return Reply(200, orjson.dumps(body))
+
+    project.sandbox.intercept = intercept
+
+
+def test_an_api_that_does_not_heed_the_month_fails(start: Start) -> None:
+    """Prevents holes that count as loaded: thirteen times the current month, and a green run."""
+    project = start(TINY, ANALYTICS_USAGE_START="2026-01")
+    months_served(project, lambda _: "2026-03")
+    with at(project, utc(2026, 3, 5)):
+        result = project.materialize("group:usage")
+        assert (
+            f"{CALLS} (GET /usage/api-calls/daily): month 2026-01: a row of 2026-03-01 came"
+            in failure_of(result)
+        )
+        assert set(materialized(result)) == set(USAGE) - {CALLS}
+        project.sandbox.intercept = None
+        load(project, CALLS)
+        assert_usage(project, date(2026, 1, 1))
+
+
+def test_an_empty_past_month_is_asked_for_until_it_comes(start: Start) -> None:
+    """Prevents a hole for good after the API has served past months empty for a moment."""
+    project = start(TINY, ANALYTICS_USAGE_START="2025-10")
+    months_served(project, lambda month: None if month in ("2025-11", "2026-01") else month)
+    with at(project, utc(2026, 3, 5)):
+        result = project.materialize(CALLS)
+        said = "no rows came for 2025-11, 2026-01, so the next run asks again"
+        assert warning(result, CALLS).startswith(said)
+    months_served(project, lambda month: None if month == "2025-11" else month)
+    with at(project, utc(2026, 3, 6)):
+        result = project.materialize(CALLS)
+        assert months_asked(project, CALLS) == ["2025-11", "2026-01", "2026-02", "2026-03"]
+        assert "no rows came for 2025-11, so" in warning(result, CALLS)
+    project.sandbox.intercept = None
+    with at(project, utc(2026, 3, 7)):
+        assert warning(project.materialize(CALLS), CALLS) == ""
+        assert months_asked(project, CALLS) == ["2025-11", "2026-02", "2026-03"]
+        assert_usage(project, date(2025, 10, 1), [CALLS])
+    with at(project, utc(2026, 3, 8)):
+        load(project, CALLS)
+        assert months_asked(project, CALLS) == ["2026-02", "2026-03"]
+
+
+def test_a_first_load_of_nothing_is_asked_for_again(start: Start) -> None:
+    """Prevents that thirteen empty months count as loaded, and are never asked for again."""
+    project = start(TINY, ANALYTICS_USAGE_START="2025-12")
+    months_served(project, lambda _: None)
+    with at(project, utc(2026, 3, 5)):
+        result = project.materialize(CALLS)
+        assert "no rows came for 2025-12, 2026-01, 2026-02, so" in warning(result, CALLS)
+    project.sandbox.intercept = None
+    with at(project, utc(2026, 3, 6)):
+        load(project, CALLS)
+        assert_usage(project, date(2025, 12, 1), [CALLS])
+
+
+def test_a_current_month_that_has_not_begun_costs_no_other(start: Start) -> None:
+    """Prevents that the first hours of a month, where the API is behind, cost twelve others."""
+    project = start(TINY, ANALYTICS_USAGE_START="2026-01")
+
+    def refuse(info: RequestInfo) -> Reply | None:
+        late = info.path == BY_NAME[CALLS].path and info.params["period"] == "2026-04-01"
+        return Reply(422, orjson.dumps({"errors": [{"message": "not yet"}]})) if late else None
+
+    with at(project, utc(2026, 4, 1, 1)):
+        project.sandbox.intercept = refuse
+        result = project.materialize("group:usage")
+        assert failure_of(result) == ""
+        said = warning(result, CALLS)
+        assert said.startswith("month 2026-04 is left out and asked for again: HTTP 422")
+        assert_usage(project, date(2026, 1, 1), [CALLS], last=date(2026, 3, 31))
+    project.sandbox.intercept = None
+    with at(project, utc(2026, 4, 2)):
+        assert warning(project.materialize(CALLS), CALLS) == ""
+        assert_usage(project, date(2026, 1, 1), [CALLS])
+
+
+def test_a_month_shorter_than_it_says_is_asked_for_again(start: Start) -> None:
+    """Prevents that a month which came cut short counts as loaded."""
+    project = start(TINY, ANALYTICS_USAGE_START="2025-12")
+
+    def cut(info: RequestInfo) -> Reply | None:
+        if info.path != BY_NAME[CALLS].path or info.params["period"] != "2025-12-01":
+            return None
+        rows = project.sandbox.workspace.usage(CALLS, "2025-12-01")[:20]
+        data = {BY_NAME[CALLS].data_selector.rpartition(".")[2]: rows}
+        pagination = {"pagination": {"current": "a", "totalEntries": 31}}
+        return Reply(200, orjson.dumps({"data": {**data, **pagination}}))
+
+    project.sandbox.intercept = cut
+    with at(project, utc(2026, 3, 5)):
+        said = warning(project.materialize(CALLS), CALLS)
+        assert said.startswith("month 2025-12: 20 rows came, but totalEntries says 31, so the next")
+    project.sandbox.intercept = None
+    with at(project, utc(2026, 3, 6)):
+        load(project, CALLS)
+        assert_usage(project, date(2025, 12, 1), [CALLS])
 
 
 def test_daily_figures_with_missing_and_restated_days(start: Start) -> None:

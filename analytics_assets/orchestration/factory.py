@@ -13,6 +13,7 @@ from dagster_dlt import DagsterDltTranslator
 from analytics_assets.orchestration.assets import build_assets
 from analytics_assets.orchestration.deployment import Deployment
 from analytics_assets.orchestration.freshness import with_freshness
+from analytics_assets.orchestration.included import included
 from analytics_assets.orchestration.jobs import build_jobs
 from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
 from analytics_assets.orchestration.schedules import build_schedules
@@ -68,7 +69,8 @@ def build_segment_definitions(  # noqa: PLR0913 - each is a setting of a deploym
         table_format: ``delta`` for Delta tables on the filesystem destination.
         translator: says how assets look, as with dagster-dlt; a subclass of
             :class:`SegmentTranslator`. What it returns holds everywhere.
-        select: names of assets, or of groups, to have; default: all.
+        select: names of assets, or of groups, to have; default: all but what ``ANALYTICS_EXCLUDE``
+            names.
         owners: e-mail addresses and teams (``team:data``) that answer for the assets.
         tags: tags of every asset.
         crons: cron strings by group (``inventory``, ``catalog``, ``identity``, ``usage``), in UTC.
@@ -152,7 +154,7 @@ def _token(token: Token) -> tuple[str, Callable[[], str] | None]:
 
 def _selected(select: Sequence[str] | None) -> Sequence[Endpoint]:
     if select is None:
-        return ENDPOINTS
+        return included()
     wanted = [select] if isinstance(select, str) else list(select)
     unknown = [name for name in wanted if name not in BY_NAME and name not in GROUPS]
     if unknown or not wanted:

@@ -121,6 +121,7 @@ class _Run:
         self._options = options
         self._findings = Findings()
         self._notes: dict[str, Notes] = {}
+        self._warnings: dict[str, Sequence[str]] = {}
 
     def look(self, pipeline: Pipeline, outcomes: Sequence[Outcome]) -> None:
         """Check what has been loaded of a group."""
@@ -131,6 +132,7 @@ class _Run:
         due = {name: checks for name, checks in self._checks.items() if name in loaded}
         log = self._context.log
         self._findings = Findings()
+        self._warnings |= {o.endpoint.name: o.warnings for o in outcomes if o.loaded}
         try:
             self._findings = look(pipeline, self.warehouse, loaded, due, self._past, log)
         except Exception as error:  # noqa: BLE001 - the rows are loaded: their assets must not fail
@@ -151,8 +153,6 @@ class _Run:
                     },
                     check_results=check_results(self._findings.results.get(name, []), self._index),
                 )
-            elif not outcome.available:
-                log.warning(unavailable_text(outcome))
             for warning in outcome.warnings:
                 log.warning(f"{name}: {warning}")
 
@@ -169,16 +169,20 @@ class _Run:
                 yield from check_results(found, self._index)
 
     def _past(self, name: str) -> Past:
-        fewer = self._options.expect_fewer_rows
-        before = past(self._context.instance, self._index.keys[name], fewer_expected=fewer)
-        return replace(before, notes=self._notes.get(name, before.notes))
+        found = past(self._context.instance, self._index.keys[name])
+        return replace(
+            found,
+            fewer_expected=self._options.expect_fewer_rows,
+            warnings=self._warnings.get(name, found.warnings),
+            notes=self._notes.get(name, found.notes),
+        )
 
 
-def past(instance: DagsterInstance, key: AssetKey, *, fewer_expected: bool = False) -> Past:
+def past(instance: DagsterInstance, key: AssetKey) -> Past:
     """Return what the latest materialization of an asset recorded."""
     event = instance.get_latest_materialization_event(key)
     if event is None or event.asset_materialization is None:
-        return Past(fewer_expected=fewer_expected)
+        return Past()
     values: dict[str, Any] = {
         key: value.value for key, value in event.asset_materialization.metadata.items()
     }
@@ -187,7 +191,7 @@ def past(instance: DagsterInstance, key: AssetKey, *, fewer_expected: bool = Fal
         live_rows=None if rows is None else rows - values.get("deleted_rows", 0),
         empty_columns=None if empty is None else frozenset(empty),
         notes=Notes.from_json(values["notes"]) if "notes" in values else Notes(),
-        fewer_expected=fewer_expected,
+        warnings=values.get("warnings", ()),
     )
 
 
@@ -197,23 +201,9 @@ def failure_text(outcome: Outcome) -> str:
     return f"{endpoint.name} (GET {endpoint.path}): {outcome.failure}"
 
 
-def unavailable_text(outcome: Outcome) -> str:
-    """Say that the workspace or token lacks a product feature."""
-    endpoint = outcome.endpoint
-    status = getattr(outcome.failure, "status", None)
-    return (
-        f"{endpoint.name} is not available to this workspace or token: GET {endpoint.path} answered"
-        f" HTTP {status}. It needs {endpoint.feature}. The table stays as it was."
-    )
-
-
 def _reasons(outcomes: Sequence[Outcome]) -> dict[str, AnalyticsError]:
     """Return why assets have failed, by name."""
-    return {
-        outcome.endpoint.name: outcome.failure
-        for outcome in outcomes
-        if outcome.failure is not None and outcome.available
-    }
+    return {o.endpoint.name: o.failure for o in outcomes if o.failure is not None}
 
 
 def _raise_failures(outcomes: Sequence[Outcome]) -> None:

@@ -124,7 +124,9 @@ def run_metadata(outcome: Outcome, warehouse: Warehouse) -> dict[str, Any]:
     if (rows := preview(endpoint, staging.preview)) is not None:
         metadata["preview"] = rows
     if outcome.warnings:
-        metadata["warnings"] = MetadataValue.md("\n".join(f"- {w}" for w in outcome.warnings))
+        metadata["warnings"] = list(outcome.warnings)
+    if not outcome.available:
+        metadata["available"] = False
     return metadata
 
 

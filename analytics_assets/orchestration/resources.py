@@ -286,6 +286,11 @@ class Warehouse(_Strict):
         description="Memory that DuckDB may use, in MB; default ANALYTICS_DUCKDB_MEMORY_MB, else"
         " 160 and more where rows are wide.",
     )
+    guarded_rows: int = Field(
+        default=20,
+        description="A list of so many rows that loses more than half of them is not loaded;"
+        " shorter ones, which empty in the ordinary course, are, with a warning.",
+    )
 
     def settings(self, *, destination: Any = None) -> WarehouseSettings:
         """Return the checked settings.
@@ -305,6 +310,7 @@ class Warehouse(_Strict):
             table_format=self.table_format or os.environ.get("ANALYTICS_TABLE_FORMAT") or None,
             lock_timeout=self.lock_timeout,
             reader_timeout=self.reader_timeout,
+            guarded_rows=self.guarded_rows,
             forget_days=_forget_days(),
             **self._numbers(),
         )

@@ -226,7 +226,12 @@ class ApiSession(NetworkSession):
         if answer.ok:
             return
         text = describe_status(answer, self._settings.token)
-        raise ResourceError(text, status=answer.status, transient=is_transient(answer.status))
+        raise ResourceError(
+            text,
+            status=answer.status,
+            transient=is_transient(answer.status),
+            from_api=bool(answer.errors),
+        )
 
 
 def page_size_of(request: requests.PreparedRequest) -> int:

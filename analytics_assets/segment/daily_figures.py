@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +17,19 @@ def last_rows(keys: pa.Table) -> pa.Array:
     numbered = keys.append_column("_row", pa.array(range(keys.num_rows), pa.int64()))
     last = numbered.group_by(names).aggregate([("_row", "max")])["_row_max"]
     return last.combine_chunks().sort()
+
+
+def day_outside(endpoint: Endpoint, rows: pa.Table, month: str) -> date | None:
+    """Return a day that does not lie in the month asked for, ``None`` if all do.
+
+    Args:
+        endpoint: a list of usage.
+        rows: rows of it.
+        month: first day of the month, ``YYYY-MM-DD``.
+    """
+    found = pc.min_max(rows[endpoint.cursor_column]).as_py().values()
+    days = [day.date() for day in found if day is not None]
+    return next((day for day in days if f"{day:%Y-%m}" != month[:7]), None)
 
 
 def with_daily_figures(endpoint: Endpoint, month: pa.Table) -> pa.Table:

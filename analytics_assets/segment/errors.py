@@ -39,12 +39,22 @@ class ResourceError(AnalyticsError):
 
     Attributes:
         status: HTTP status of the answer that ended the reading, ``None`` if there was none.
+        from_api: whether that answer had the form of the API's errors, so that nothing in between
+            can have given it.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, transient: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        transient: bool = False,
+        from_api: bool = False,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.transient = transient
+        self.from_api = from_api
 
 
 class TooFewRows(ResourceError):
@@ -64,6 +74,12 @@ class TokenRejected(AnalyticsError):
 
 class OtherWorkspace(AnalyticsError):
     """The dataset belongs to another workspace than the token, or nobody can tell."""
+
+    transient = False
+
+
+class WrongAddress(AnalyticsError):
+    """The API has nothing that was asked for: it is not where it was asked."""
 
     transient = False
 

@@ -9,15 +9,19 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from analytics_assets.segment.errors import AnalyticsError, ResourceError
 from analytics_assets.segment.model import Endpoint, Months, Parent, Values, Window
-from analytics_assets.segment.pages import Chain, check_progress, next_cursor, shortages, unpack
+from analytics_assets.segment.pages import Chain, accept, doubt_of
 from analytics_assets.segment.windows import days_of
 
 NOT_FOUND: Final = 404
+INVALID: Final = 422
+NAMED: Final = 3
+"""Slices named in a text; of parents there may be hundreds."""
 UNAVAILABLE: Final = frozenset({401, 403, NOT_FOUND})
 TOO_OLD: Final = frozenset({400, 422})
 """What days that the API has forgotten may be refused with; which of them is not documented."""
@@ -37,6 +41,9 @@ class Extraction:
     Attributes:
         gone: chains whose parent is gone, or whose days are forgotten: whatever came of them does
             not count.
+        doubts: why the list may have more than came; rows that came are good all the same.
+        unproved: months of usage that count as not loaded, so that the next run asks again.
+        warnings: what a person should look at.
 
     The threads that fetch and the one that types share it: a lock guards what they change.
     """
@@ -56,6 +63,8 @@ class Extraction:
         self.failure: AnalyticsError | None = None
         self.available = True
         self.gone: frozenset[str] = frozenset()
+        self.doubts: list[str] = []
+        self.unproved: frozenset[str] = frozenset()
         self.warnings: list[str] = []
         self.requests = 0
         self.waited = 0.0
@@ -74,13 +83,6 @@ class Extraction:
     def rows(self) -> int:
         """Records received; one that came twice counts twice."""
         return sum(chain.rows for chain in self.chains.values())
-
-    @property
-    def moved(self) -> bool:
-        """Whether the list, or the one it hangs on, changed while it was read."""
-        return any(chain.moved for chain in self.chains.values()) or (
-            self.parent is not None and self.parent.moved
-        )
 
     @property
     def under_way(self) -> int:
@@ -111,6 +113,11 @@ class Extraction:
                 raise self.failure
             if chain not in self.chains:
                 raise ResourceError(f"a request for {chain!r} that nobody asked for")
+        self.count_request()
+
+    def count_request(self) -> None:
+        """Count a request, also one of a further look at the list."""
+        with self._lock:
             self._begun = self._begun or time.monotonic()
             self.requests += 1
 
@@ -118,22 +125,26 @@ class Extraction:
         """Note that a request failed, and with it the reading.
 
         The path of a parent that is gone by now is no failure yet: see :meth:`missing`. Nor is a
-        refused value before the others have answered, for all of them tell of a missing feature.
+        refused value, or the current month, before the others have answered.
         """
-        if isinstance(error, ResourceError) and self._can_wait(error.status, chain):
+        if isinstance(error, ResourceError) and self._may_go_on_without(chain, error.status):
             with self._lock:
                 self.chains[chain].refusal = error
         else:
             self.fail(error, chain)
 
-    def _can_wait(self, status: int | None, chain: str) -> bool:
+    def _may_go_on_without(self, chain: str, status: int | None) -> bool:
         """Tell whether a refusal is judged only when all chains have answered."""
-        if self.endpoint.window:
+        way = self.endpoint.slice
+        if isinstance(way, Window):
             first_page = not self.chains[chain].pages
             return chain in self._forgettable and status in TOO_OLD and first_page
-        if isinstance(self.endpoint.slice, (Parent, Values)):
-            return status in ({NOT_FOUND} if self.endpoint.parent else UNAVAILABLE)
-        return False
+        if isinstance(way, Parent):
+            return status == NOT_FOUND
+        if isinstance(way, Values):
+            return status in UNAVAILABLE
+        # where the API is, the current month may not have begun
+        return isinstance(way, Months) and status == INVALID and chain >= _current_month()
 
     def note_answer(self, waited: float) -> None:
         """Note that an answer has come, and how long the rate limit held its request back."""
@@ -147,12 +158,8 @@ class Extraction:
         Raises:
             ResourceError: the page cannot be trusted; the text says why.
         """
-        records, pagination = unpack(self.endpoint, body)
         with self._lock:
-            walk = self.chains[chain]
-            cursor = next_cursor(self.endpoint, walk, records, pagination, page_size)
-            check_progress(self.endpoint, walk, records)
-            walk.done = cursor is None
+            _, cursor = accept(self.endpoint, self.chains[chain], body, page_size)
         return cursor
 
     @property
@@ -190,17 +197,64 @@ class Extraction:
             self.fail(_because_of_parent(self.parent))
         if self.failure is None and self.endpoint.window and self.missing:
             self._end_look_back()
+        self._leave_out_the_current_month()
         for name, refusal in self.missing.items():
             if not self.chains[name].done:
                 self.fail(refusal, name)
         if self.failure is None and not all(chain.done for chain in self.chains.values()):
             self.fail(ResourceError("the list was not read to its end", transient=True))
         if self.failure is None:
-            self.warnings += shortages(self.chains)
-            if self.moved and self.endpoint.full_list:
+            self._note_doubts()
+
+    def _leave_out_the_current_month(self) -> None:
+        """A month that has not begun at the API does not cost those that have."""
+        if isinstance(self.endpoint.slice, Months) and len(self.chains) > len(self.missing):
+            for name, refusal in self.missing.items():
+                del self.chains[name]
                 self.warnings.append(
-                    "the list changed while it was read, so nothing is marked as deleted this time"
+                    f"{chain_label(self.endpoint, name)} is left out and asked for again: {refusal}"
                 )
+
+    def _note_doubts(self) -> None:
+        """Say what the chains leave open; what a list hangs on is in doubt with it."""
+        if self.parent and self.parent.doubts:
+            self.cast_doubt(f"its parent list {self.parent.endpoint.name} may not be whole")
+        doubts = {name: doubt_of(self.endpoint, chain) for name, chain in self.chains.items()}
+        open_chains = [name for name, doubt in doubts.items() if doubt and name not in self.gone]
+        for name in open_chains[:NAMED]:
+            label = chain_label(self.endpoint, name)
+            self.cast_doubt(f"{label}: {doubts[name]}" if label else doubts[name])
+        if self.endpoint.monthly:
+            empty = self._empty_past_months()
+            self.unproved = frozenset({*open_chains, *empty})
+            if empty:
+                self.warnings.append(_empty_text(empty))
+
+    def _empty_past_months(self) -> list[str]:
+        past = sorted(name for name in self.chains if name < _current_month())
+        return [name for name in past if not self.chains[name].rows]
+
+    def cast_doubt(self, doubt: str) -> None:
+        """Note why the list may have more than came, and what follows from that."""
+        then = "the next run asks for the same again"
+        if self.endpoint.full_list:
+            then = "nothing is marked as deleted this time"
+        self.doubts.append(doubt)
+        self.warnings.append(f"{doubt}, so {then}")
+
+
+def _current_month() -> str:
+    """Return the name of the current month's chain (UTC)."""
+    return f"{datetime.now(timezone.utc):%Y-%m}-01"
+
+
+def _empty_text(months: Sequence[str]) -> str:
+    more = f" and {len(months) - NAMED} more" if len(months) > NAMED else ""
+    return (
+        f"no rows came for {', '.join(month[:7] for month in months[:NAMED])}{more}, so the next"
+        " run asks again; if the workspace has none so early, set ANALYTICS_USAGE_START to its"
+        " first month"
+    )
 
 
 def _because_of_parent(parent: Extraction) -> ResourceError:
@@ -208,6 +262,7 @@ def _because_of_parent(parent: Extraction) -> ResourceError:
         f"its parent list {parent.endpoint.name} was not read whole ({parent.failure})",
         status=getattr(parent.failure, "status", None),
         transient=parent.failure is not None and parent.failure.transient,
+        from_api=getattr(parent.failure, "from_api", False),
     )
 
 
@@ -216,7 +271,9 @@ def _in_chain(endpoint: Endpoint, error: AnalyticsError, chain: str) -> Analytic
     if not chain or not isinstance(error, ResourceError):
         return error
     text = f"{chain_label(endpoint, chain)}: {error}"
-    return ResourceError(text, status=error.status, transient=error.transient)
+    return ResourceError(
+        text, status=error.status, transient=error.transient, from_api=error.from_api
+    )
 
 
 def chain_label(endpoint: Endpoint, chain: str) -> str:

@@ -6,8 +6,8 @@ A month is the ``date`` of its first day. Days and months are UTC, as in the API
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, Final
 
@@ -26,11 +26,18 @@ _MONTH = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 class Loaded:
     """What the destination holds of one usage resource: ``first`` month up to ``newest`` day.
 
-    There is no hole between the two. Kept in dlt's state, so it lives in the destination.
+    There is no hole between the two but for the months that are due. Kept in dlt's state, so it
+    lives in the destination.
+
+    Attributes:
+        first: the first month.
+        newest: the newest day.
+        due: months that were asked for and came empty, or maybe not whole.
     """
 
     first: date
     newest: date
+    due: frozenset[date] = frozenset()
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Loaded | None:
@@ -38,12 +45,18 @@ class Loaded:
         if "first_month" not in state or "newest_day" not in state:
             return None
         return cls(
-            date.fromisoformat(state["first_month"]), date.fromisoformat(state["newest_day"])
+            date.fromisoformat(state["first_month"]),
+            date.fromisoformat(state["newest_day"]),
+            frozenset(map(date.fromisoformat, state.get("due_months", ()))),
         )
 
-    def to_state(self) -> dict[str, str]:
+    def to_state(self) -> dict[str, Any]:
         """Return the JSON form for dlt's state."""
-        return {"first_month": self.first.isoformat(), "newest_day": self.newest.isoformat()}
+        return {
+            "first_month": self.first.isoformat(),
+            "newest_day": self.newest.isoformat(),
+            "due_months": sorted(month.isoformat() for month in self.due),
+        }
 
 
 def month_of(day: date) -> date:
@@ -135,7 +148,7 @@ def months_to_load(loaded: Loaded | None, start: date, today: date) -> list[date
     A first load takes ``start`` to the current month. Later runs read the month before the current
     one and the current one again, because recent days still change; after a gap they go back to
     the month before the newest loaded day. A ``start`` earlier than before adds the months that
-    are missing in front, once.
+    are missing in front, once. Months that are due are asked for until they come.
     """
     current = month_of(today)
     if loaded is None:
@@ -145,17 +158,38 @@ def months_to_load(loaded: Loaded | None, start: date, today: date) -> list[date
         again = min(again, shift(month_of(loaded.newest), -1))
     again = max(again, min(start, loaded.first))
     older = month_range(start, min(shift(loaded.first, -1), current))
-    return sorted({*older, *month_range(again, current)})
+    due = (month for month in loaded.due if month >= start)
+    return sorted({*older, *due, *month_range(again, current)})
 
 
-def after_load(loaded: Loaded | None, months: list[date], newest_day: date | None) -> Loaded | None:
+def after_load(
+    loaded: Loaded | None,
+    months: list[date],
+    newest_day: date | None,
+    unproved: Collection[date] = (),
+) -> Loaded | None:
     """Return what is loaded once ``months`` are in the table.
 
     A reload that leaves a hole between itself and the rest does not count as loaded, so the next
     scheduled run fills it; nor does one that leaves out the month of the newest day, which went on
     after that day was loaded. Without any row (``newest_day`` is ``None``) the months still count:
     the last of them stands for the newest day.
+
+    Args:
+        loaded: what was loaded before.
+        months: months loaded now, in order.
+        newest_day: the newest day that came.
+        unproved: those of ``months`` that may not be whole; they are due.
     """
+    was_due = loaded.due if loaded else frozenset()
+    now = _range_after_load(loaded, months, newest_day)
+    due = (was_due - set(months)) | set(unproved)
+    return now and replace(now, due=frozenset(m for m in due if now.first <= m <= now.newest))
+
+
+def _range_after_load(
+    loaded: Loaded | None, months: list[date], newest_day: date | None
+) -> Loaded | None:
     first, last = months[0], months[-1]
     reached = newest_day if newest_day and newest_day >= last else last
     if loaded is None:

@@ -23,8 +23,7 @@ MOST_TIMES: Final = 2
 MOST_MORE: Final = 1000
 """A list has no more rows than so many times what ``totalEntries`` says, and so many more."""
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
-MOVES_PER_PAGE: Final = 5
-"""Rows that may be missed per page while a list changes under the reader's feet."""
+MOVED: Final = "the list changed while it was read"
 
 
 @dataclass
@@ -38,8 +37,10 @@ class Chain:
         total: ``totalEntries`` of the newest page that had it.
         done: whether the walk has come to its end.
         moved: whether the list changed while it was walked: its total did.
+        end_unproved: why it is not certain that the walk came to the end, empty if it is.
         refusal: the error of one slice that is not there or not to be seen, while others may be.
         cursors: cursors followed.
+        keys: hashes of the keys that came, of a list whose missing rows are marked as deleted.
         page_marks: how often each page's keys have come.
     """
 
@@ -49,9 +50,26 @@ class Chain:
     total: int | None = None
     done: bool = False
     moved: bool = False
+    end_unproved: str = ""
     refusal: ResourceError | None = None
     cursors: set[str] = field(default_factory=set)
+    keys: set[int] = field(default_factory=set)
     page_marks: Counter[int] = field(default_factory=Counter)
+
+
+def accept(
+    endpoint: Endpoint, chain: Chain, body: Any, page_size: int
+) -> tuple[list[Any], str | None]:
+    """Check a page and note it; return its records and the cursor of the next page.
+
+    Raises:
+        ResourceError: the page cannot be trusted; the text says why.
+    """
+    records, pagination = unpack(endpoint, body)
+    cursor = next_cursor(endpoint, chain, records, pagination, page_size)
+    check_progress(endpoint, chain, records)
+    chain.done = cursor is None
+    return records, cursor
 
 
 def unpack(endpoint: Endpoint, body: Any) -> tuple[list[Any], Mapping[str, Any] | None]:
@@ -112,8 +130,6 @@ def next_cursor(
     Raises:
         ResourceError: following the pages would lose rows or never end.
     """
-    if not endpoint.paginated:
-        return None
     if pagination is None:
         if page_size and len(records) >= page_size:
             raise ResourceError(
@@ -121,11 +137,17 @@ def next_cursor(
                 " be more that cannot be asked for",
                 status=200,
             )
+        if endpoint.paginated:
+            chain.end_unproved = "a page came without 'data.pagination', so there may be more"
         return None
     total = pagination.get("totalEntries")
     if isinstance(total, int) and not isinstance(total, bool):
         chain.moved = chain.moved or chain.total not in (None, total)
         chain.total = total
+    if not endpoint.paginated:
+        if pagination.get("next"):
+            chain.end_unproved = "the answer names a next page, which this list is not known for"
+        return None
     cursor = pagination.get("next")
     if cursor is None or cursor == "":
         return None
@@ -167,7 +189,10 @@ def check_progress(endpoint: Endpoint, chain: Chain, records: Sequence[Any]) -> 
             )
         return
     chain.empty_pages = 0
-    mark = _mark(endpoint, records)
+    keys = _keys(endpoint, records)
+    if endpoint.full_list:
+        chain.keys.update(keys)
+    mark = hash(keys)
     chain.page_marks[mark] += 1
     if chain.page_marks[mark] >= SAME_PAGE_LIMIT:
         raise ResourceError(
@@ -175,13 +200,15 @@ def check_progress(endpoint: Endpoint, chain: Chain, records: Sequence[Any]) -> 
         )
 
 
-def _mark(endpoint: Endpoint, records: Sequence[Any]) -> int:
-    """Return a number that is the same for pages with the same keys."""
-    keys = endpoint.primary_key
+def _keys(endpoint: Endpoint, records: Sequence[Any]) -> tuple[int, ...]:
+    """Return a number for each record that is the same for the same key."""
+    fields = endpoint.primary_key
     try:
-        return hash(tuple(tuple(_at(record, key) for key in keys) for record in records))
+        if endpoint.strings:
+            return tuple(map(hash, records))
+        return tuple(hash(tuple(_at(record, key) for key in fields)) for record in records)
     except (AttributeError, TypeError):  # no objects, or odd keys: typing will name them
-        return hash(repr(records))
+        return tuple(hash(repr(record)) for record in records)
 
 
 def _at(record: Any, field: str) -> Any:
@@ -191,12 +218,16 @@ def _at(record: Any, field: str) -> Any:
     return value.get(inner) if inner and value is not None else value
 
 
-def shortages(chains: Mapping[str, Chain]) -> list[str]:
-    """Say where fewer rows came than ``totalEntries`` promised, beyond what can move meanwhile."""
-    return [
-        f"{chain.rows} rows came{f' for {name}' if name else ''}, but totalEntries says"
-        f" {chain.total}"
-        for name, chain in chains.items()
-        if chain.total is not None
-        and chain.total - chain.rows > MOVES_PER_PAGE * max(chain.pages - 1, 0)
-    ]
+def doubt_of(endpoint: Endpoint, chain: Chain) -> str:
+    """Say why a walk that came to its end may not have brought all there is, empty if it has.
+
+    What is new at the end of a list that follows a cursor comes with the next load.
+    """
+    if chain.end_unproved:
+        return chain.end_unproved
+    if chain.moved:
+        return "" if endpoint.cursor else MOVED
+    if chain.total not in (None, chain.rows):
+        return f"{chain.rows} rows came, but totalEntries says {chain.total}"
+    twice = endpoint.full_list and len(chain.keys) < chain.rows
+    return MOVED if twice and chain.pages > 1 else ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from analytics_assets.segment.errors import AnalyticsError, ResourceError
 from analytics_assets.segment.extraction import UNAVAILABLE, Extraction
 from analytics_assets.segment.model import Endpoint, Parent, Values
 from analytics_assets.segment.records import RowTyper
-from analytics_assets.segment.staging import Staging
+from analytics_assets.segment.staging import Key, Staging
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,18 @@ class Reading:
         typer: makes typed tables of its records.
         staging: its rows, until they may be loaded; ``None`` for a list that is read for the sake
             of the lists that hang on it only.
-        lag: seconds before the newest row loaded from which on rows are taken, for a list that
-            follows a cursor.
-        loaded_before: whether the destination holds a table of it.
+        as_of: when the run began; nothing that is newer counts as read.
+        position: up to when a list that follows a cursor had been read before.
+        held: keys of the rows in the destination that a load may mark as deleted, or drop.
+        loaded_before: whether rows of it have ever been loaded, be it none.
     """
 
     extraction: Extraction
     typer: RowTyper
     staging: Staging | None
-    lag: float = 0.0
+    as_of: datetime
+    position: datetime | None = None
+    held: frozenset[Key] = frozenset()
     loaded_before: bool = False
 
     @property
@@ -48,21 +52,24 @@ class Reading:
         if self.failure is None and (fault := self.typer.fault()):
             self.extraction.fail(ResourceError(fault, status=200))
         if self.failure is None and self.staging:
-            self.staging.settle(without=self.extraction.gone)
+            self.staging.settle(without=self.extraction.gone, held=self.held)
         self.extraction.available = not _not_available(self)
 
 
 def _not_available(reading: Reading) -> bool:
-    """Tell whether a reading failed because the workspace or token lacks a product feature."""
-    extraction = reading.extraction
-    if not reading.endpoint.feature or extraction.failure is None:
+    """Tell whether a reading failed because the workspace or token lacks a product feature.
+
+    Only what the API itself refuses, as a whole and from the first page on, and never allowed
+    before, is a missing feature; anything else is a fault.
+    """
+    extraction, failure = reading.extraction, reading.extraction.failure
+    if not reading.endpoint.feature or failure is None or reading.loaded_before:
         return False
     if extraction.parent and not extraction.parent.available:
         return True
-    refused = getattr(extraction.failure, "status", None) in UNAVAILABLE
-    if extraction.pages:  # a refusal after a page, or of one slice among others, is a fault
+    if not isinstance(failure, ResourceError) or extraction.pages:
         return False
-    return refused and not (reading.endpoint.parent and reading.loaded_before)
+    return failure.status in UNAVAILABLE and failure.from_api
 
 
 def fault_of(endpoint: Endpoint, endpoints: Mapping[str, Endpoint]) -> ResourceError | None:

@@ -18,6 +18,7 @@ from analytics_assets.segment.foreign_text import foreign_text
 CHUNK_BYTES: Final = 64 * 1024
 _OK, _TIMEOUT, _TOO_MANY, _SERVER_FAULT = 200, 408, 429, 500
 _NOT_IMPLEMENTED, _VERSION_NOT_SUPPORTED = 501, 505
+_REFUSALS: Final = frozenset({401, 403, 404})
 
 
 class BadBody(requests.exceptions.RequestException):
@@ -124,6 +125,11 @@ def describe_status(answer: Answer, token: str) -> str:
         422: "the API does not accept the request as it is, and trying again will not help",
         429: "the rate limit is used up, also after the retries; run later or ask for a higher one",
     }
+    if status in _REFUSALS and not answer.errors:
+        return (
+            f"{said}: the answer has not the form of the API's errors, so something in between may"
+            " have given it; check ANALYTICS_API_BASE_URL and the network"
+        )
     if is_transient(status) and not answer.refused:
         return f"{said}: the API had a fault, also after the retries; run the asset again later"
     return f"{said}: {advice.get(status, 'the API answered in a way that is not documented')}"

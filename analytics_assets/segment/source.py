@@ -21,6 +21,7 @@ from dlt.sources.rest_api import rest_api_resources
 from dlt.sources.rest_api.typing import ClientConfig, EndpointResource, RESTAPIConfig
 
 from analytics_assets.segment.client import ApiSession
+from analytics_assets.segment.daily_figures import day_outside
 from analytics_assets.segment.errors import ResourceError, unexpected
 from analytics_assets.segment.extraction import Extraction, Routes, slice_names, slice_params
 from analytics_assets.segment.model import Endpoint, Parent
@@ -179,8 +180,8 @@ def _typed(reading: Reading, raw: Raw, routes: Routes) -> DltResource:
 
 def _typing(reading: Reading, routes: Routes) -> Callable[[Any], pa.Table | None]:
     """Return the step that makes a typed table of a page; its metadata names the chain."""
-    extraction, parent = reading.extraction, reading.endpoint.parent
-    included = f"_{reading.endpoint.name}{SLICES}_{parent.param}" if parent else ""
+    endpoint, extraction, parent = reading.endpoint, reading.extraction, reading.endpoint.parent
+    included = f"_{endpoint.name}{SLICES}_{parent.param}" if parent else ""
     rows: dict[str, int] = {}
 
     def typed(page: PageData[dict[str, Any]]) -> pa.Table | None:
@@ -199,6 +200,10 @@ def _typing(reading: Reading, routes: Routes) -> Callable[[Any], pa.Table | None
             return None
         except Exception as error:  # noqa: BLE001 - a surprise in one resource must not end the rest
             extraction.fail(unexpected(error), chain)
+            return None
+        if endpoint.monthly and (day := day_outside(endpoint, table, chain)):
+            text = f"a row of {day} came, so the API does not heed the month it is asked for"
+            extraction.fail(ResourceError(text, status=200), chain)
             return None
         rows[chain] = rows.get(chain, 0) + len(records)
         return table.replace_schema_metadata({"chain": chain})

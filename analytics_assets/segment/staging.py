@@ -23,6 +23,9 @@ TABLE_BYTES: Final = 8 * 1024**2
 """Size of the tables handed to the loader: large enough to be quick, small enough for memory."""
 PREVIEW_ROWS: Final = 5
 
+Key = tuple[Any, ...]
+"""The values of a row's key columns."""
+
 
 class Staging:
     """The rows of one resource, page by page in a file.
@@ -35,6 +38,7 @@ class Staging:
         rows: rows kept; once settled, one for each key.
         newest: newest time in the column that tells how new a row is, ``None`` without any.
         preview: a few of the rows handed to the loader.
+        missing: once settled, keys that the destination holds and that did not come.
     """
 
     def __init__(self, endpoint: Endpoint, file: Path) -> None:
@@ -42,6 +46,7 @@ class Staging:
         self.rows = 0
         self.newest: Any = None
         self.preview: pa.Table | None = None
+        self.missing: frozenset[Key] = frozenset()
         self._file = file
         self._pages: list[tuple[str, int]] = []
         self._keys: list[pa.Table] = []
@@ -68,13 +73,16 @@ class Staging:
         """Return about how many bytes so many rows take, those of the widest page."""
         return min(self._bytes, self._row_bytes * rows)
 
-    def settle(self, without: frozenset[str] = frozenset()) -> None:
+    def settle(
+        self, without: frozenset[str] = frozenset(), held: frozenset[Key] = frozenset()
+    ) -> None:
         """Once all pages are here: note the rows that came last of their key.
 
         A list may move while it is read, and a row then come twice.
 
         Args:
             without: chains to leave out.
+            held: keys of the rows that the destination holds.
         """
         kept = [number for number, (chain, _) in enumerate(self._pages) if chain not in without]
         order = sorted(kept, key=lambda number: self._pages[number][0])
@@ -82,6 +90,7 @@ class Staging:
         keys = [self._keys[number] for number in order]
         self.rows = sum(table.num_rows for table in keys)
         self._keys.clear()
+        self.missing = held.difference(*map(_tuples, keys)) if held else held
         last: list[pa.Array] = []
         first = 0
         for part in self._apart(keys):
@@ -187,6 +196,10 @@ def _pieces(table: pa.Table) -> Iterator[pa.Table]:
 
 def _for_owner_only(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def _tuples(keys: pa.Table) -> Iterator[Key]:
+    return zip(*(column.to_pylist() for column in keys.columns), strict=True)
 
 
 def _uniform(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:

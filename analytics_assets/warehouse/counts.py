@@ -1,4 +1,4 @@
-"""How many rows tables have."""
+"""How many rows tables have, and which of them live."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from analytics_assets.segment.endpoints import BY_NAME
-from analytics_assets.segment.model import DELETED_AT
+from analytics_assets.segment.model import DELETED_AT, Endpoint
+from analytics_assets.segment.staging import Key
 from analytics_assets.warehouse.outcome import TableCounts
 from analytics_assets.warehouse.sql import Row, Sql
 
@@ -19,6 +20,16 @@ def count_rows(sql: Sql, names: Sequence[str]) -> dict[str, TableCounts]:
     except DatabaseUndefinedRelation:  # dropped by hand: let the others be counted
         rows = [row for name in names for row in _count_if_there(sql, name)]
     return {name: TableCounts(int(total), int(deleted)) for name, total, deleted in rows}
+
+
+def live_keys(sql: Sql, endpoint: Endpoint) -> frozenset[Key]:
+    """Return the keys of the rows of a full list that are not marked; none without a table."""
+    keys = ", ".join(map(sql.column, endpoint.key_columns))
+    try:
+        rows = sql.rows(f"SELECT {keys} FROM {sql.table(endpoint.name)} WHERE {DELETED_AT} IS NULL")
+    except DatabaseUndefinedRelation:  # dropped by hand
+        return frozenset()
+    return frozenset(map(tuple, rows))
 
 
 def _count(sql: Sql, name: str) -> str:

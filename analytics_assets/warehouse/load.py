@@ -22,14 +22,11 @@ from analytics_assets.segment.errors import (
     OtherWorkspace,
     PlaceUnusable,
 )
+from analytics_assets.segment.extraction import UNAVAILABLE
 from analytics_assets.segment.model import Group
-from analytics_assets.segment.reader import (
-    REFUSALS,
-    ReadingSession,
-    raise_if_refused,
-    read_group,
-)
+from analytics_assets.segment.reader import raise_if_refused, read_group
 from analytics_assets.segment.reading import Reading
+from analytics_assets.segment.reading_session import ReadingSession
 from analytics_assets.segment.settings import Log
 from analytics_assets.segment.spans import span
 from analytics_assets.segment.token_workspace import TokenWorkspace, Workspace
@@ -50,7 +47,7 @@ from analytics_assets.warehouse.settings import WarehouseSettings
 Look = Callable[[Pipeline, Sequence[Outcome]], None]
 
 
-def load_groups(request: LoadRequest, look: Look, log: Log) -> Iterator[list[Outcome]]:
+def load_groups(request: LoadRequest, look: Look, log: Log) -> Iterator[Sequence[Outcome]]:
     """Load what is asked for; yield what became of each group as soon as that is known.
 
     From its plan to its load no other run loads a group. Groups that another run is loading come
@@ -66,6 +63,7 @@ def load_groups(request: LoadRequest, look: Look, log: Log) -> Iterator[list[Out
         SettingError: a setting cannot work; nothing was asked for or changed.
         TokenRejected: the API refused everything.
         OtherWorkspace: the dataset belongs to another workspace than the token.
+        WrongAddress: there is no such API at the address.
         AnalyticsError: the destination cannot be reached.
     """
     configure_dlt(request.api.parallel_requests)
@@ -106,7 +104,7 @@ class _Run:
 
     def load(
         self, groups: Sequence[Group], patience: WarehouseSettings
-    ) -> Generator[list[Outcome], None, dict[Group, DestinationBusy]]:
+    ) -> Generator[Sequence[Outcome], None, dict[Group, DestinationBusy]]:
         """Plan groups, read them side by side, load one after the other.
 
         Args:
@@ -149,7 +147,7 @@ class _Run:
         plans: Mapping[Group, GroupPlan],
         locks: Mapping[Group, ExitStack],
         checks: Mapping[Group, Check],
-    ) -> Iterator[list[Outcome]]:
+    ) -> Iterator[Sequence[Outcome]]:
         readings = [reading for plan in plans.values() for reading in plan.readings]
         with (
             ReadingSession(self.request.api, self.log, readings, self.whose) as session,
@@ -203,7 +201,7 @@ class _Run:
 
     def _load(
         self, plan: GroupPlan, check_lock: Check, workspace: Workspace | None
-    ) -> list[Outcome]:
+    ) -> Sequence[Outcome]:
         request, log = self.request, self.log
         plan.pipeline.activate()  # the pipeline of another group was made after it
         try:
@@ -245,4 +243,4 @@ def _wait(*readers: Future[None]) -> None:
 
 
 def _refused(reading: Reading) -> bool:
-    return getattr(reading.failure, "status", None) in REFUSALS
+    return getattr(reading.failure, "status", None) in UNAVAILABLE

@@ -9,7 +9,7 @@ from analytics_assets.segment.errors import AnalyticsError
 from analytics_assets.segment.model import Column, Endpoint
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import ApiSettings, LoadOptions
-from analytics_assets.segment.staging import Staging
+from analytics_assets.segment.staging import Key, Staging
 from analytics_assets.warehouse.notes import Notes
 from analytics_assets.warehouse.settings import WarehouseSettings
 
@@ -39,6 +39,24 @@ class TableCounts:
     deleted: int
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """What a list is compared with before it is loaded.
+
+    Attributes:
+        live: keys of the rows that are not marked as deleted.
+        peak: the largest number of rows that loads of the last weeks brought, 0 if unknown.
+    """
+
+    live: frozenset[Key]
+    peak: int
+
+    @property
+    def rows(self) -> int:
+        """The largest number of rows that the list had lately."""
+        return max(len(self.live), self.peak)
+
+
 @dataclass
 class Outcome:
     """What became of one asset in this run.
@@ -53,6 +71,7 @@ class Outcome:
         forgotten: rows whose personal data this run blanked or removed.
         load_id: dlt's load id, ``None`` if it is not loaded.
         columns: the columns the table has now, in order.
+        remarks: what a person should look at besides what the reading warns of.
     """
 
     endpoint: Endpoint
@@ -64,6 +83,7 @@ class Outcome:
     forgotten: int = 0
     load_id: str | None = None
     columns: Sequence[Column] = field(default_factory=tuple)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def loaded(self) -> bool:
@@ -73,7 +93,14 @@ class Outcome:
     @property
     def warnings(self) -> Sequence[str]:
         """What a person should look at, although the rows are good."""
-        return self.reading.extraction.warnings if self.reading else ()
+        return [*(self.reading.extraction.warnings if self.reading else ()), *self.remarks]
+
+    @property
+    def read(self) -> Reading:
+        """What was read."""
+        if self.reading is None:
+            raise LookupError(f"{self.endpoint.name} was not read")
+        return self.reading
 
     @property
     def notes(self) -> Notes:
@@ -83,6 +110,6 @@ class Outcome:
     @property
     def staging(self) -> Staging:
         """The rows to load."""
-        if self.reading is None or self.reading.staging is None:
+        if self.read.staging is None:
             raise LookupError(f"{self.endpoint.name} was not read")
-        return self.reading.staging
+        return self.read.staging

@@ -5,7 +5,7 @@ fails; then mark what is gone, and count.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import date, datetime, timezone
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import dlt
@@ -16,20 +16,14 @@ from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
-from analytics_assets.segment import windows
 from analytics_assets.segment.errors import (
     AnalyticsError,
     DestinationUnreachable,
     OtherWorkspace,
-    ResourceError,
-    TooFewRows,
 )
 from analytics_assets.segment.model import Column, ColumnType, Endpoint
-from analytics_assets.segment.months import Loaded, after_load
-from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.settings import LoadOptions, Log
 from analytics_assets.segment.spans import span
-from analytics_assets.segment.staging import Staging
 from analytics_assets.segment.token_workspace import Workspace
 from analytics_assets.segment.undeclared import Kept
 from analytics_assets.warehouse.counts import count_rows
@@ -39,6 +33,7 @@ from analytics_assets.warehouse.dlt_config import only_errors_logged
 from analytics_assets.warehouse.duckdb_file import MORE, for_rows, ran_out_of_memory
 from analytics_assets.warehouse.faults import is_away, load_error
 from analytics_assets.warehouse.forgetting import forget
+from analytics_assets.warehouse.judgement import judge_group
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import Outcome, TableCounts
 from analytics_assets.warehouse.ownership import check_still_free, remember
@@ -46,7 +41,7 @@ from analytics_assets.warehouse.plain_files import replacing
 from analytics_assets.warehouse.plan import GroupPlan
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
-from analytics_assets.warehouse.state import FIELD, stored_columns
+from analytics_assets.warehouse.state import FIELD, note_load, stored_columns
 
 CONTRACT: Final[TSchemaContractDict] = {
     "tables": "evolve",
@@ -63,7 +58,7 @@ def load_group(
     options: LoadOptions,
     log: Log,
     workspace: Workspace | None,
-) -> list[Outcome]:
+) -> Sequence[Outcome]:
     """Load what was read of a group; return what became of each resource.
 
     Args:
@@ -76,81 +71,54 @@ def load_group(
     Raises:
         OtherWorkspace: another run has meanwhile made the dataset that of another workspace.
     """
-    judged = {r.endpoint.name: _judge(plan, r, options) for r in plan.readings}  # parents first
-    for outcome in judged.values():
-        parent = outcome.endpoint.parent and judged.get(outcome.endpoint.parent.resource)
-        if parent and parent.failure and not (outcome.reading and outcome.reading.failure):
-            outcome.failure = ResourceError(
-                f"its parent list {parent.endpoint.name} is not loaded ({parent.failure})"
-            )
-    outcomes = [judged[r.endpoint.name] for r in plan.readings if r.staging]
+    outcomes = judge_group(plan, warehouse, options)
     pa.default_memory_pool().release_unused()  # what the pages took
     if good := [outcome for outcome in outcomes if outcome.failure is None]:
-        _load_good(plan, good, warehouse, log, workspace)
+        _load_good(_Load(plan, warehouse, options, log, workspace), good)
     return outcomes
 
 
-def _load_good(
-    plan: GroupPlan,
-    good: Sequence[Outcome],
-    warehouse: WarehouseSettings,
-    log: Log,
-    workspace: Workspace | None,
-) -> None:
+@dataclass(frozen=True)
+class _Load:
+    """What all packages of a group share."""
+
+    plan: GroupPlan
+    warehouse: WarehouseSettings
+    options: LoadOptions
+    log: Log
+    workspace: Workspace | None
+
+
+def _load_good(load: _Load, good: Sequence[Outcome]) -> None:
     """Load as one package, with more memory if that was too little, or else each table alone."""
     tables = [outcome.staging for outcome in good]
-    sized = for_rows(warehouse, tables)
+    sized = replace(load, warehouse=for_rows(load.warehouse, tables))
     try:
-        _load_package(plan, plan.pipeline, good, sized, log, workspace)
+        _load_package(sized, load.plan.pipeline, good)
         return
     except REFUSALS as error:
         refusal = error
-    more = for_rows(warehouse, tables, times=MORE)
+    more = replace(load, warehouse=for_rows(load.warehouse, tables, times=MORE))
     if ran_out_of_memory(refusal) and more != sized:
         sized = more
     elif is_away(refusal) or len(good) == 1:
         for outcome in good:
-            outcome.failure = load_error(refusal, warehouse)
+            outcome.failure = load_error(refusal, load.warehouse)
         return
-    log.warning(f"Loading {plan.group} as one package failed; loading each table by itself.")
-    _load_alone(plan, good, sized, log, workspace)
-
-
-def _judge(plan: GroupPlan, reading: Reading, options: LoadOptions) -> Outcome:
-    """Decide whether a reading may be loaded."""
-    outcome = Outcome(
-        reading.endpoint,
-        reading,
-        failure=reading.failure,
-        available=reading.extraction.available,
+    load.log.warning(
+        f"Loading {load.plan.group} as one package failed; loading each table by itself."
     )
-    if reading.failure:
-        return outcome
-    held = plan.before.get(reading.endpoint.name)
-    live = held.rows - held.deleted if held else 0
-    # a row for each key; of a parent that is not loaded the keys are not known
-    now = reading.staging.rows if reading.staging else reading.extraction.rows
-    if live and not options.expect_fewer_rows and (now == 0 or now * 2 < live):
-        outcome.failure = TooFewRows(
-            f"the list has {now} rows where {live} were before, so nothing was loaded or marked"
-            " as deleted; if that is right, run it with expect_fewer_rows: true"
-        )
-    return outcome
+    _load_alone(sized, good)
 
 
-def _load_alone(
-    plan: GroupPlan,
-    outcomes: Sequence[Outcome],
-    warehouse: WarehouseSettings,
-    log: Log,
-    workspace: Workspace | None,
-) -> None:
+def _load_alone(load: _Load, outcomes: Sequence[Outcome]) -> None:
+    plan, warehouse = load.plan, load.warehouse
     for number, outcome in enumerate(outcomes):
         pipeline = new_pipeline(plan.group, warehouse, plan.folder / str(number))
         try:
-            with open_database(warehouse, pipeline, log):
-                restore(warehouse, pipeline, log)
-            _load_package(plan, pipeline, [outcome], warehouse, log, workspace)
+            with open_database(warehouse, pipeline, load.log):
+                restore(warehouse, pipeline, load.log)
+            _load_package(load, pipeline, [outcome])
         except REFUSALS as error:
             outcome.failure = load_error(error, warehouse)
         except OtherWorkspace:
@@ -161,22 +129,16 @@ def _load_alone(
             plan.pipeline.activate()  # dlt makes a new pipeline the active one
 
 
-def _load_package(
-    plan: GroupPlan,
-    pipeline: Pipeline,
-    outcomes: Sequence[Outcome],
-    warehouse: WarehouseSettings,
-    log: Log,
-    workspace: Workspace | None,
-) -> None:
+def _load_package(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) -> None:
     """Extract what was staged, normalize and load; then mark deletions and count."""
-    source = table_source(outcomes, warehouse, pipeline, workspace)
+    plan, warehouse, workspace = load.plan, load.warehouse, load.workspace
+    source = table_source(outcomes, warehouse, load.options, pipeline, workspace)
     with span("extract"), only_errors_logged():
         pipeline.extract(source)
     with span("normalize"):
         pipeline.normalize()
     pa.default_memory_pool().release_unused()  # the database is going to need it
-    with span("load"), open_database(warehouse, pipeline, log):
+    with span("load"), open_database(warehouse, pipeline, load.log):
         if workspace and not plan.owner.remembered:
             check_still_free(plan.group, pipeline, warehouse.dataset, workspace)
         with replacing(pipeline, warehouse, [outcome.endpoint for outcome in outcomes]):
@@ -197,17 +159,15 @@ def _load_package(
 def table_source(
     outcomes: Sequence[Outcome],
     warehouse: WarehouseSettings,
+    options: LoadOptions,
     pipeline: Pipeline,
     workspace: Workspace | None,
 ) -> DltSource:
     """Build the source that hands the staged rows to dlt, with keys, types and descriptions."""
     formats = pipeline.destination.capabilities().supported_loader_file_formats or ()
     resources = [
-        _table_resource(outcome.reading, outcome.staging, warehouse, formats, workspace)
-        for outcome in outcomes
-        if outcome.reading
+        _table_resource(outcome, warehouse, options, formats, workspace) for outcome in outcomes
     ]
-
     group = outcomes[0].endpoint.group
     tables = dlt.source(
         lambda: resources, name=group, max_table_nesting=0, schema_contract=CONTRACT
@@ -216,24 +176,26 @@ def table_source(
 
 
 def _table_resource(
-    reading: Reading,
-    staging: Staging,
+    outcome: Outcome,
     warehouse: WarehouseSettings,
+    options: LoadOptions,
     formats: Collection[str],
     workspace: Workspace | None,
 ) -> DltResource:
-    endpoint = reading.endpoint
+    endpoint, reading, staging = outcome.endpoint, outcome.read, outcome.staging
 
     def rows() -> Iterator[pa.Table]:
         if workspace:
             remember(workspace)
         yield from staging.tables(reading.typer.undeclared)
-        if endpoint.monthly:
-            _note_months(reading, staging)
-        if endpoint.window:
-            _note_days(reading, staging)
+        note_load(
+            dlt.current.resource_state(),
+            reading,
+            available=outcome.available,
+            fewer=options.expect_fewer_rows,
+        )
 
-    resource: DltResource = dlt.resource(
+    return dlt.resource(
         rows,
         name=endpoint.name,
         primary_key=list(endpoint.key_columns),
@@ -242,13 +204,6 @@ def _table_resource(
         file_format=_file_format(formats, warehouse, empty=not staging.rows),
         columns=column_hints(endpoint, reading.typer.undeclared.kept()),
     )
-    if endpoint.cursor and endpoint.cursor_column:
-        resource.apply_hints(
-            incremental=dlt.sources.incremental(
-                endpoint.cursor_column, lag=reading.lag, on_cursor_value_missing="include"
-            )
-        )
-    return resource
 
 
 def _write_disposition(warehouse: WarehouseSettings) -> Any:
@@ -281,28 +236,6 @@ def column_hints(endpoint: Endpoint, undeclared: Sequence[Kept] = ()) -> dict[st
     return hints
 
 
-def _note_months(reading: Reading, staging: Staging) -> None:
-    """Move the state of a usage resource, in the same package as the rows it describes."""
-    state = dlt.current.resource_state()
-    today = datetime.now(timezone.utc).date()
-    newest = min(staging.newest.date(), today) if staging.newest else None
-    months = sorted(date.fromisoformat(chain) for chain in reading.extraction.chains)
-    loaded = after_load(Loaded.from_state(state), months, newest)
-    if loaded:
-        state.update(loaded.to_state())
-
-
-def _note_days(reading: Reading, staging: Staging) -> None:
-    """Move the state of a resource that is asked for by windows, as :func:`_note_months` does."""
-    state, extraction = dlt.current.resource_state(), reading.extraction
-    today = datetime.now(timezone.utc).date()
-    newest = min(staging.newest.date(), today) if staging.newest else None
-    before = windows.LoadedDays.from_state(state)
-    loaded = windows.after_load(before, extraction.chains, extraction.gone, newest)
-    if loaded:
-        state.update(loaded.to_state())
-
-
 def _file_format(formats: Collection[str], warehouse: WarehouseSettings, *, empty: bool) -> Any:
     """Parquet where the destination takes it, else CSV, else what dlt prefers.
 
@@ -318,9 +251,9 @@ def _mark_and_count(
     pipeline: Pipeline, warehouse: WarehouseSettings, outcomes: Sequence[Outcome], load_id: str
 ) -> tuple[Mapping[str, int], Mapping[str, int], Mapping[str, TableCounts]]:
     names = [outcome.endpoint.name for outcome in outcomes]
-    still = [o.endpoint.name for o in outcomes if o.reading and not o.reading.extraction.moved]
+    proved = [o.endpoint.name for o in outcomes if not o.read.extraction.doubts]
     with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
-        marked = mark_deleted(sql, still, load_id) if warehouse.marks_deletions else {}
+        marked = mark_deleted(sql, proved, load_id) if warehouse.marks_deletions else {}
         forgotten = forget(sql, pipeline, names, warehouse) if warehouse.forget_days else {}
         return marked, forgotten, count_rows(sql, names)
 

@@ -24,14 +24,14 @@ from analytics_assets.segment.months import (
 from analytics_assets.segment.reading import Reading, fault_of, static_chains
 from analytics_assets.segment.records import RowTyper
 from analytics_assets.segment.settings import LoadOptions, Log
-from analytics_assets.segment.staging import Staging
+from analytics_assets.segment.staging import Key, Staging
 from analytics_assets.segment.undeclared import Stored
 from analytics_assets.segment.windows import forgettable, windows_to_load
-from analytics_assets.warehouse.counts import count_rows
+from analytics_assets.warehouse.counts import live_keys
 from analytics_assets.warehouse.faults import question_error
 from analytics_assets.warehouse.healing import Healed, restore_and_heal
 from analytics_assets.warehouse.locks import open_database
-from analytics_assets.warehouse.outcome import LoadRequest, TableCounts
+from analytics_assets.warehouse.outcome import Baseline, LoadRequest
 from analytics_assets.warehouse.ownership import Owner, owner_of
 from analytics_assets.warehouse.plain_files import tidy
 from analytics_assets.warehouse.settings import WarehouseSettings
@@ -39,9 +39,11 @@ from analytics_assets.warehouse.sql import open_sql
 from analytics_assets.warehouse.state import (
     loaded_days,
     loaded_months,
+    peak,
     position,
     start_of,
     stored_columns,
+    was_unavailable,
 )
 
 
@@ -50,7 +52,7 @@ class Period:
     """The days that a run is about.
 
     Attributes:
-        now: the present moment, UTC.
+        now: when the run began, UTC.
         usage_start: first month of usage to have.
         again: first and last month of usage and volume to load again, ``None`` for what is due.
         audit_start: day from which audit events are loaded again, ``None`` for those that are due.
@@ -77,6 +79,11 @@ class Period:
             parse_day(options.audit_start, "audit_start", today) if options.audit_start else None,
         )
 
+    @property
+    def today(self) -> date:
+        """The current day, UTC."""
+        return self.now.date()
+
 
 @dataclass(frozen=True)
 class GroupPlan:
@@ -87,7 +94,7 @@ class GroupPlan:
         pipeline: its pipeline, in step with the destination.
         folder: where what was read lies until it is loaded.
         readings: the resources to load, and the parents that are read for their sake.
-        before: what the tables of full lists hold now, by name.
+        before: what full lists are compared with, by name.
         owner: the workspace that the dataset belongs to.
     """
 
@@ -95,7 +102,7 @@ class GroupPlan:
     pipeline: Pipeline
     folder: Path
     readings: Sequence[Reading]
-    before: Mapping[str, TableCounts]
+    before: Mapping[str, Baseline]
     owner: Owner
 
 
@@ -113,7 +120,7 @@ def plan_group(
         with open_database(request.warehouse, pipeline, log):
             healed = restore_and_heal(pipeline, group, endpoints, request.warehouse, log)
             tidy(pipeline, request.warehouse, wanted)
-            before = _count(pipeline, wanted, healed, request.warehouse)
+            before = _baselines(pipeline, wanted, healed, request.warehouse, period.today)
         owner = owner_of(group, pipeline, request.warehouse, log)
     except DestinationException as error:
         raise question_error(error, request.warehouse) from None
@@ -122,22 +129,28 @@ def plan_group(
         parent = readings.get(endpoint.parent.resource) if endpoint.parent else None
         file = folder / f"{endpoint.name}.arrows" if endpoint in endpoints else None
         stored = _stored(pipeline, endpoint, healed)
-        reading = _reading(endpoint, parent, pipeline, stored, file, request, period)
+        held = before[endpoint.name].live if endpoint.name in before else frozenset()
+        held = held if request.warehouse.loses_rows else frozenset()
+        reading = _reading(endpoint, parent, pipeline, stored, file, held, request, period)
         if refusal := healed.refused.get(endpoint.name):
             reading.extraction.fail(refusal)
         readings[endpoint.name] = reading
     return GroupPlan(group, pipeline, folder, list(readings.values()), before, owner)
 
 
-def _count(
-    pipeline: Pipeline, endpoints: Sequence[Endpoint], healed: Healed, warehouse: WarehouseSettings
-) -> Mapping[str, TableCounts]:
-    """Count what full lists hold now."""
-    full_lists = [e.name for e in endpoints if e.full_list and _stored(pipeline, e, healed)]
+def _baselines(
+    pipeline: Pipeline,
+    endpoints: Sequence[Endpoint],
+    healed: Healed,
+    warehouse: WarehouseSettings,
+    today: date,
+) -> Mapping[str, Baseline]:
+    """See what full lists hold now."""
+    full_lists = [e for e in endpoints if e.full_list and _stored(pipeline, e, healed)]
     if not full_lists:
         return {}
     with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
-        return count_rows(sql, full_lists)
+        return {e.name: Baseline(live_keys(sql, e), peak(pipeline, e, today)) for e in full_lists}
 
 
 def _stored(pipeline: Pipeline, endpoint: Endpoint, healed: Healed) -> Mapping[str, Stored]:
@@ -164,6 +177,7 @@ def _reading(
     pipeline: Pipeline,
     stored: Mapping[str, Stored],
     file: Path | None,
+    held: frozenset[Key],
     request: LoadRequest,
     period: Period,
 ) -> Reading:
@@ -175,6 +189,7 @@ def _reading(
         pipeline: knows what the destination holds.
         stored: the columns that the destination's table has.
         file: where to stage its rows; ``None`` if they are not loaded.
+        held: keys of rows that the load may mark as deleted, or drop.
         request: how to reach the API, and where to load to.
         period: the days that the run is about.
     """
@@ -202,8 +217,10 @@ def _reading(
             holds_nul=request.warehouse.holds_nul,
         ),
         Staging(endpoint, file) if file else None,
-        lag=(newest - start).total_seconds() if newest and start else 0.0,
-        loaded_before=bool(stored),
+        as_of=period.now,
+        position=newest,
+        held=held,
+        loaded_before=bool(stored) and not was_unavailable(pipeline, endpoint),
     )
 
 

@@ -26,6 +26,7 @@ class WarehouseSettings:
         server_timeout: seconds without a sign of life after which PostgreSQL is given up.
         duckdb_memory_mb: memory that DuckDB may use, in MB of 10^6 bytes; ``None`` to follow the
             width of the rows.
+        guarded_rows: rows from which on a list that loses more than half of them is not loaded.
     """
 
     destination: str = "duckdb"
@@ -40,6 +41,7 @@ class WarehouseSettings:
     statement_timeout: float = 3600.0
     server_timeout: float = 60.0
     duckdb_memory_mb: float | None = None
+    guarded_rows: int = 20
 
     def without_waiting(self) -> WarehouseSettings:
         """Return the settings of somebody who gives up at once where another run is loading."""
@@ -64,6 +66,11 @@ class WarehouseSettings:
     def holds_nul(self) -> bool:
         """Whether texts may hold U+0000; what is not known to take it is spared it."""
         return self.destination in ("duckdb", "filesystem", "motherduck")
+
+    @property
+    def loses_rows(self) -> bool:
+        """Whether a row that a list no longer has is marked as deleted, or replaced by nothing."""
+        return self.marks_deletions or not self.merges
 
     @property
     def marks_deletions(self) -> bool:

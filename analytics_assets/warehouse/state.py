@@ -1,21 +1,42 @@
-"""How far each resource has been loaded, as dlt's state in the destination tells."""
+"""What is remembered of each resource, in dlt's state in the destination.
+
+A load moves it in the same package as the rows it describes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, MutableMapping
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, Final, cast
 
 import dlt
 from dlt.pipeline.pipeline import Pipeline
 
+from analytics_assets.segment import windows
 from analytics_assets.segment.model import ColumnType, Endpoint
-from analytics_assets.segment.months import Loaded
+from analytics_assets.segment.months import Loaded, after_load
+from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.undeclared import Stored
 from analytics_assets.segment.windows import LoadedDays
 
 FIELD: Final = "x-field"
 """Hint of a column in dlt's schema: the undeclared field that it was made for."""
+PEAK_DAYS: Final = timedelta(days=30)
+"""How long the largest number of rows of a list is remembered, to compare with."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The largest number of rows that loads of a list have brought lately, and when."""
+
+    rows: int
+    day: date
+
+    def after(self, rows: int, today: date) -> Peak:
+        """Return the peak after a further load."""
+        old = today - self.day > PEAK_DAYS
+        return Peak(rows, today) if old or rows >= self.rows else self
 
 
 def stored_columns(pipeline: Pipeline, endpoint: Endpoint) -> Mapping[str, Stored]:
@@ -49,6 +70,7 @@ def is_sound(pipeline: Pipeline, endpoint: Endpoint) -> bool:
         loaded_days(pipeline, endpoint)
         followed = _resource_state(pipeline, endpoint).get("incremental", {})
         newest = followed.get(endpoint.cursor_column, {}).get("last_value")
+        position(pipeline, endpoint)
     except (AttributeError, TypeError, ValueError):
         return False
     return newest is None or isinstance(newest, datetime)
@@ -81,17 +103,23 @@ def loaded_days(pipeline: Pipeline, endpoint: Endpoint) -> LoadedDays | None:
 
 
 def position(pipeline: Pipeline, endpoint: Endpoint) -> datetime | None:
-    """Return the time of the newest row loaded of a list that follows a cursor."""
-    followed = _resource_state(pipeline, endpoint).get("incremental", {})
-    newest = followed.get(endpoint.cursor_column, {}).get("last_value")
-    return newest if isinstance(newest, datetime) else None
+    """Return up to when a list that follows a cursor has been read; ``None`` before the first load.
+
+    Also if an earlier version noted a time to come: what was written since may not have been read.
+    """
+    state = _resource_state(pipeline, endpoint)
+    if "position" in state:
+        return datetime.fromisoformat(state["position"])
+    followed = state.get("incremental", {}).get(endpoint.cursor_column, {}).get("last_value")
+    noted = isinstance(followed, datetime) and followed <= datetime.now(timezone.utc)
+    return followed if noted else None
 
 
 def start_of(newest: datetime | None, overlap: timedelta, again: date | None) -> datetime | None:
     """Return from when on a run asks for rows; ``None`` for all there are.
 
     Args:
-        newest: time of the newest row loaded.
+        newest: up to when rows have been read.
         overlap: how far before it to begin, as rows may come late.
         again: day from which rows are to be loaded again.
     """
@@ -101,6 +129,82 @@ def start_of(newest: datetime | None, overlap: timedelta, again: date | None) ->
     if again is None:
         return start
     return min(start, datetime(again.year, again.month, again.day, tzinfo=timezone.utc))
+
+
+def peak(pipeline: Pipeline, endpoint: Endpoint, today: date) -> int:
+    """Return the largest number of rows that loads of the last weeks have brought, 0 if unknown."""
+    found = _peak(_resource_state(pipeline, endpoint))
+    return found.rows if found and today - found.day <= PEAK_DAYS else 0
+
+
+def was_unavailable(pipeline: Pipeline, endpoint: Endpoint) -> bool:
+    """Tell whether the table is there for a feature that has been missing so far."""
+    return bool(_resource_state(pipeline, endpoint).get("unavailable"))
+
+
+def note_load(
+    state: MutableMapping[str, Any], reading: Reading, *, available: bool, fewer: bool
+) -> None:
+    """Note what a load brings; called while it is extracted.
+
+    Args:
+        state: of the resource.
+        reading: what was read; it may be loaded.
+        available: false if a missing feature is the reason that there is nothing.
+        fewer: whether the list may have become shorter, so that earlier counts mean nothing.
+    """
+    endpoint, today = reading.endpoint, datetime.now(timezone.utc).date()
+    if not available:
+        state["unavailable"] = True
+        return
+    state.pop("unavailable", None)
+    if endpoint.monthly:
+        _note_months(state, reading, today)
+    elif endpoint.window:
+        _note_days(state, reading, today)
+    elif endpoint.cursor:
+        _note_position(state, reading)
+    elif reading.staging:
+        before = None if fewer else _peak(state)
+        rows = reading.staging.rows
+        now = before.after(rows, today) if before else Peak(rows, today)
+        state["peak"] = {"rows": now.rows, "day": now.day.isoformat()}
+
+
+def _note_months(state: MutableMapping[str, Any], reading: Reading, today: date) -> None:
+    extraction, staging = reading.extraction, reading.staging
+    newest = min(staging.newest.date(), today) if staging and staging.newest else None
+    months = sorted(map(date.fromisoformat, extraction.chains))
+    unproved = [*map(date.fromisoformat, extraction.unproved)]
+    loaded = after_load(Loaded.from_state(state), months, newest, unproved)
+    if loaded:
+        state.update(loaded.to_state())
+
+
+def _note_days(state: MutableMapping[str, Any], reading: Reading, today: date) -> None:
+    extraction, staging = reading.extraction, reading.staging
+    if extraction.doubts:
+        return
+    newest = min(staging.newest.date(), today) if staging and staging.newest else None
+    before = LoadedDays.from_state(state)
+    loaded = windows.after_load(before, extraction.chains, extraction.gone, newest)
+    if loaded:
+        state.update(loaded.to_state())
+
+
+def _note_position(state: MutableMapping[str, Any], reading: Reading) -> None:
+    """Note the newest time that came, but at most that of the run: rows may be dated ahead."""
+    newest = reading.staging.newest if reading.staging else None
+    if newest is None or reading.extraction.doubts:
+        return
+    reached = min(newest, reading.as_of)
+    before = reading.position
+    state["position"] = max(filter(None, (before, reached))).isoformat()
+
+
+def _peak(state: Mapping[str, Any]) -> Peak | None:
+    found = state.get("peak")
+    return Peak(int(found["rows"]), date.fromisoformat(found["day"])) if found else None
 
 
 def _resource_state(pipeline: Pipeline, endpoint: Endpoint) -> Mapping[str, Any]:

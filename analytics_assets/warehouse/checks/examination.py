@@ -25,12 +25,14 @@ class Past:
         empty_columns: columns that held no value in any row, ``None`` if nothing was recorded.
         notes: what the load noted of the values it stored; right after a load, of this one.
         fewer_expected: whether this run was told to accept lists that have become shorter.
+        warnings: what the load that filled the table warned of; of this run if it loaded.
     """
 
     live_rows: int | None = None
     empty_columns: frozenset[str] | None = None
     notes: Notes = field(default_factory=Notes)
     fewer_expected: bool = False
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
