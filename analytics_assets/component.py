@@ -61,7 +61,7 @@ class SegmentWorkspaceComponent(Component, Resolvable):
         select: names of assets, or of groups, to have; default: all.
         owners: e-mail addresses and teams (``team:data``) that answer for the assets.
         tags: tags of every asset.
-        crons: cron strings by group (``inventory``, ``catalog``, ``identity``, ``usage``), in UTC.
+        crons: cron strings by job (the groups, such as ``inventory``, and ``details``), in UTC.
         sensor_seconds: seconds between two looks at the audit trail.
         redact_secrets: false stores secrets as they are served.
         translation: changes what each asset shows, as with other components; ``{{ spec }}`` is

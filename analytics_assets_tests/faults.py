@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -76,6 +76,16 @@ def add_undeclared(sandbox: Sandbox) -> None:
     workspace.put("audit_events", {**workspace.records("audit_events")[-1], "newField": 5})
 
 
+def without_details(group: str) -> list[str]:
+    """Return the assets of a group that cost a request or few: what its job loads every hour."""
+    return [e.name for e in in_group(group) if not e.detail]  # type: ignore[arg-type]
+
+
+def hanging_on(name: str) -> list[str]:
+    """Return the lists that hang on another one, and so fall with it."""
+    return [e.name for e in BY_NAME.values() if e.parent and e.parent.resource == name]
+
+
 def change_everything(project: Project, group: str) -> None:
     """Change every list of a group: a table that was loaded differs from one that was not."""
     workspace, now = project.sandbox.workspace, project.sandbox.clock()
@@ -98,14 +108,77 @@ def change_everything(project: Project, group: str) -> None:
             workspace.put(name, {**record, **changed_field(endpoint, record)})
 
 
+CHANGED: Mapping[str, Body] = {
+    "tracking_plan_rules": {"jsonSchema": {"type": "object"}},
+    "destination_subscriptions": {"trigger": 'type = "group"'},
+    "destination_filters": {"title": "Renamed"},
+    "source_schema_settings": {"track": {"allowUnplannedEvents": False}},
+    "audiences": {"name": "Renamed"},
+    "computed_traits": {"name": "Renamed"},
+    "group_users": {"name": "Renamed"},
+}
+"""New values of fields, for each list that hangs on another one and is more than links."""
+ADDED: Mapping[str, Body] = {
+    "tracking_plan_rules": {"version": 99},
+    "destination_subscriptions": {"id": "added"},
+    "destination_filters": {"id": "added"},
+    "audiences": {"id": "added"},
+    "computed_traits": {"id": "added"},
+}
+"""Another key, for each of these of which there can be more."""
+
+
+LINKED = {
+    "tracking_plan_sources": "sources",
+    "warehouse_connected_sources": "sources",
+    "group_invites": "invites",
+}
+"""Lists of links, and what they link parents to."""
+
+
+def change_children(sandbox: Sandbox, *, remove: bool) -> dict[str, set[tuple[Any, ...]]]:
+    """Change a record of each list that hangs on another one, add one, and take one away.
+
+    Links are added and taken away, as nothing of one can change; single objects change only, and
+    the last record of a list stays: an empty one has to be allowed.
+
+    Returns:
+        The keys of what was taken away, by list.
+    """
+    workspace, gone = sandbox.workspace, {}
+    for endpoint in (e for e in BY_NAME.values() if e.parent):
+        name, records = endpoint.name, workspace.records(endpoint.name)
+        for change in (CHANGED.get(name), ADDED.get(name)):
+            if change:
+                workspace.put(name, {**records[0], **change})
+        if name in LINKED:
+            add_link(sandbox, endpoint, records)
+        if remove and not endpoint.single and len(records) > 1:
+            key = tuple(records[-1].get(wire, "") for wire in endpoint.primary_key)
+            workspace.remove(name, key)
+            gone[name] = {key}
+    return gone
+
+
+def add_link(sandbox: Sandbox, endpoint: Endpoint, records: Sequence[Body]) -> None:
+    """Link the first parent to something else, unless it is linked to all there is."""
+    parent, key = endpoint.primary_key
+    linked = [record[key] for record in records if record[parent] == records[0][parent]]
+    others = sandbox.workspace.records(LINKED[endpoint.name])
+    for record in [other for other in others if other[key] not in linked][:1]:
+        sandbox.workspace.put(endpoint.name, record, parent=records[0][parent])
+
+
 def changed_field(endpoint: Endpoint, record: Body) -> Body:
     """Return another value for a field that neither identifies a record nor points to another.
 
-    Of a record that is its key and nothing else another key, which makes a record more.
+    Of a record that is its key and nothing else another key, which makes a record more, of the
+    same parent if it has one.
     """
     fixed = {*endpoint.primary_key, getattr(endpoint.slice, "param", "")}
     free = (c for c in endpoint.columns if c.field not in fixed and not c.field.endswith("Id"))
-    column = next((c for c in free if c.type in OTHER_VALUES), endpoint.columns[0])
+    key = (c for c in endpoint.columns if c.field != getattr(endpoint.slice, "param", ""))
+    column = next((c for c in (*free, *key) if c.type in OTHER_VALUES), endpoint.columns[0])
     return {column.field: OTHER_VALUES[column.type](record.get(column.field))}
 
 

@@ -39,15 +39,16 @@ from analytics_assets.segment import audit_trail as audit
 from analytics_assets.segment.audit_trail import Cursor, assets_of
 from analytics_assets.segment.endpoints import ENDPOINTS, GROUPS, in_group
 from analytics_assets.segment.errors import SettingError
-from analytics_assets.segment.model import Group
 from analytics_assets_tests.conftest import SMALL
 from analytics_assets_tests.harness import (
     Project,
     environment,
+    failure_of,
     materialized,
     own_definitions,
     own_sensor,
 )
+from analytics_assets_tests.requests_made import expected_requests, requests_by_name
 
 HERE = Path(__file__).parent
 CONTRACT = json.loads((HERE / "data" / "wire_contract.json").read_text(encoding="utf-8"))
@@ -58,11 +59,11 @@ NOW = datetime.now(timezone.utc)
 
 # By the heading of the contract; the types in EXCEPT differ from the rest under their heading.
 CONCERNED = {
-    "audiences": "",
-    "computed_traits": "",
+    "audiences": "audiences",
+    "computed_traits": "computed_traits",
     "credentials": "warehouses",
-    "destination_filters": "",
-    "destinations": "destinations",
+    "destination_filters": "destination_filters",
+    "destinations": "destinations destination_subscriptions",
     "groups": "",
     "labels": "labels",
     "profiles_warehouses": "",
@@ -72,8 +73,8 @@ CONCERNED = {
     "space_filters": "",
     "transformations": "transformations",
     "users": "users",
-    "warehouses": "warehouses",
-    "warehouses (selective sync)": "warehouses",
+    "warehouses": "warehouses warehouse_connected_sources",
+    "warehouses (selective sync)": "warehouses warehouse_connected_sources",
 }
 OWN = {name: r.get("audit_events", ()) for name, r in CONTRACT["resources"].items()}
 EXCEPT = {
@@ -81,8 +82,8 @@ EXCEPT = {
     "Policy Deleted": "users roles groups",
     "User Policy Updated": "users roles",
     "User Group Policy Updated": "roles groups",
-    "User Group Created": "groups group_users",
-    "User Group Deleted": "groups group_users",
+    "User Group Created": "groups group_users group_invites",
+    "User Group Deleted": "groups group_users group_invites",
 }
 EVENTS: dict[str, set[str]] = {}
 for heading, kinds in CONTRACT["audit_event_types"].items():
@@ -94,13 +95,15 @@ for heading, kinds in CONTRACT["audit_event_types"].items():
 DOCUMENTED = sorted((event_type, " ".join(sorted(names))) for event_type, names in EVENTS.items())
 # Spellings of the app's own list, and examples of the API's reference.
 SEEN_ELSEWHERE = [
-    ("Integrations Created", "destinations"),
+    ("Integrations Created", "destinations destination_subscriptions"),
     ("Warehouses Deleted", "warehouses"),
-    ("Destination Filters Modified", ""),
+    ("Destination Filters Modified", "destination_filters"),
+    ("Audience Run Failed", "audiences"),
     ("Source Function Deleted", "functions"),
-    ("Tracking Plan Modified", "tracking_plans tracking_plan_rules"),
+    ("Tracking Plan Modified", "tracking_plans tracking_plan_rules tracking_plan_sources"),
     ("Source Connected To Space", "sources spaces"),
-    ("Source Connected to Tracking Plan", "sources"),
+    ("Source Connected to Tracking Plan", "sources tracking_plan_sources"),
+    ("Source Disconnected From Tracking Plan", "sources tracking_plan_sources"),
     ("Space Created", "spaces"),
     ("User Added via SSO", "users"),
     ("Engage Warehouse Source Created", "sources"),
@@ -176,11 +179,20 @@ def run_key(result: Tick) -> str:
 # Jobs and schedules.
 
 
-@pytest.mark.parametrize("group", GROUPS)
-def test_the_next_tick_of_every_schedule_requests_a_valid_run(group: Group) -> None:
+def jobs_of_rows() -> dict[str, set[str]]:
+    """Work out from the paths which job loads which assets: a parent in the path makes it daily."""
+    details = {endpoint.name for endpoint in ENDPOINTS if "{" in endpoint.path}
+    groups: dict[str, set[str]] = {
+        group: {e.name for e in in_group(group)} - details for group in GROUPS
+    }
+    return {**groups, "details": details}
+
+
+@pytest.mark.parametrize("name", DEFAULT_CRON)
+def test_the_next_tick_of_every_schedule_requests_a_valid_run(name: str) -> None:
     """A schedule whose run cannot start is noticed by nobody until the data is old."""
     repository = defs.get_repository_def()
-    schedule = repository.get_schedule_def(f"{group}_schedule")
+    schedule = repository.get_schedule_def(f"{name}_schedule")
     assert schedule.default_status == DefaultScheduleStatus.STOPPED
     assert isinstance(schedule.cron_schedule, str)
     tick = ticks(schedule.cron_schedule, days=3)[0]
@@ -193,7 +205,7 @@ def test_the_next_tick_of_every_schedule_requests_a_valid_run(group: Group) -> N
     (request,) = data.run_requests
     job = repository.get_job(schedule.job_name)
     loaded = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
-    assert loaded == {endpoint.name for endpoint in in_group(group)}
+    assert loaded == jobs_of_rows()[name]
     assert validate_run_config(job, dict(request.run_config)) is not None
 
 
@@ -201,14 +213,39 @@ def test_the_next_tick_of_every_schedule_requests_a_valid_run(group: Group) -> N
 def test_schedules_do_not_start_together() -> None:
     """Schedules of the same minute queue for one database and one rate limit."""
     minutes = [schedule.cron_schedule.split()[0] for schedule in schedules({}).values()]
-    assert len(set(minutes)) == len(GROUPS)
+    assert len(set(minutes)) == len(DEFAULT_CRON)
+
+
+@pytest.mark.unit
+def test_every_asset_is_loaded_by_one_job() -> None:
+    """An asset that no job loads grows old; one that two load costs its requests twice."""
+    found = [name for names in jobs_of_rows().values() for name in names]
+    assert sorted(found) == sorted(endpoint.name for endpoint in ENDPOINTS)
+    assert len(jobs_of_rows()["details"]) == 10
+
+
+def test_the_details_job_loads_what_the_hourly_jobs_leave_out(project: Project) -> None:
+    """A request for each of two hundred destinations, every hour, uses up somebody's rate limit."""
+    result = execute(project, "inventory_job", instance=DagsterInstance.ephemeral())
+    assert result.success
+    details = jobs_of_rows()["details"]
+    made = requests_by_name(project.sandbox.requests)
+    assert set(made) == set(materialized(result)) == jobs_of_rows()["inventory"]
+    project.sandbox.clear()
+    result = execute(project, "details_job", instance=DagsterInstance.ephemeral())
+    assert result.success
+    assert set(materialized(result)) == details
+    parents = {e.parent.resource for e in ENDPOINTS if e.parent}
+    made = requests_by_name(project.sandbox.requests)
+    assert made == expected_requests(project, names=details | parents)
+    project.assert_equal(details)
 
 
 def test_a_scheduled_run_loads_its_group_and_no_other(project: Project) -> None:
     """A job that selects too much reloads the workspace every hour."""
     result = execute(project, "identity_job", instance=DagsterInstance.ephemeral())
     assert result.success
-    assert set(materialized(result)) == {endpoint.name for endpoint in in_group("identity")}
+    assert set(materialized(result)) == jobs_of_rows()["identity"]
 
 
 def schedules(env: Mapping[str, str]) -> dict[str, Any]:
@@ -281,11 +318,13 @@ def test_freshness_fits_the_schedule(cron: str, hours: int) -> None:
 
 
 @pytest.mark.unit
-def test_every_asset_has_a_freshness_policy() -> None:
-    """An asset without one can stop being loaded without anybody being told."""
+def test_every_asset_has_the_freshness_policy_of_its_job() -> None:
+    """An asset without one can stop being loaded unseen; an hourly one on a daily asset alarms."""
+    jobs = {name: job for job, names in jobs_of_rows().items() for name in names}
     for assets in defs.assets or ():
         for spec in assets.specs:  # type: ignore[union-attr]
-            assert spec.freshness_policy is not None, spec.key
+            cron = DEFAULT_CRON[jobs[spec.key.to_user_string()]]
+            assert spec.freshness_policy == freshness_policy(cron), spec.key
 
 
 # Retries.
@@ -431,6 +470,9 @@ def test_every_documented_type_requests_a_run_of_exactly_its_assets(follower: Fo
         ("role", "roles"),
         ("label", "labels"),
         ("function", "functions"),
+        ("tracking_plan", "tracking_plans"),
+        ("destination_filter", "destination_filters"),
+        ("audience", "audiences"),
     ],
 )
 def test_an_unknown_type_goes_by_its_resource_type(resource: str, name: str) -> None:
@@ -447,10 +489,18 @@ def test_an_unknown_event_is_told_and_loads_the_trail_only(
     monkeypatch.setattr(log, "warning", told.append)
     monkeypatch.setattr(SensorEvaluationContext, "log", log)
     follower.happen("Gadget Turned", resourceType="gadget")
-    follower.happen("Audience Created", resourceType="audience")
+    follower.happen("Regulation Deleted", resourceType="regulation")
     assert selected(follower.tick()) == {"audit_events"}
     (text,) = told
     assert "'Gadget Turned' on a 'gadget'" in text
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("resource", ["", "profiles_warehouse", "warehouse", "space", "user"])
+def test_an_event_that_reading_itself_writes_concerns_no_asset(resource: str) -> None:
+    """To read profiles warehouses may write this event: a sensor that loads for it feeds itself."""
+    for kind in ("Profiles Sync Warehouse Retrieved", "Profiles Sync Warehouses Retrieved"):
+        assert assets_of(kind, resource) == frozenset()
 
 
 @pytest.mark.unit
@@ -459,6 +509,18 @@ def test_a_table_belongs_to_the_types_of_its_row_alone() -> None:
     without = {endpoint.name for endpoint in ENDPOINTS if not endpoint.event_types}
     apart = {e.name for e in ENDPOINTS if e.group in ("catalog", "usage") or e.cursor or e.single}
     assert without == apart
+
+
+def test_a_change_of_a_tracking_plan_asks_for_what_it_concerns(follower: Follower) -> None:
+    """A changed rule that makes the sensor read every destination is a full load every minute."""
+    project = follower.project
+    follower.happen("Tracking Plan Modified", resourceType="tracking_plan")
+    names = selected(follower.tick()) - {"audit_events"}
+    assert names == {"tracking_plans", "tracking_plan_rules", "tracking_plan_sources"}
+    project.sandbox.clear()
+    assert failure_of(project.materialize(*names)) == ""
+    assert requests_by_name(project.sandbox.requests) == expected_requests(project, names=names)
+    project.assert_equal(names)
 
 
 # The sensor: which events.
@@ -480,7 +542,7 @@ def test_several_events_make_one_run(follower: Follower) -> None:
     for kind in ("Source Created", "Source Modified", "Label Created", "Source Deleted"):
         follower.happen(kind)
     result = follower.tick()
-    assert selected(result) == {"sources", "labels", "audit_events"}
+    assert selected(result) == {"sources", "tracking_plan_sources", "labels", "audit_events"}
     assert follower.tick().run_requests == []
 
 
@@ -550,7 +612,7 @@ def test_hundreds_of_events_in_one_second_over_several_pages(
     follower.tick()
     moment = stamp(follower, seconds=1)
     for _ in range(250):
-        follower.happen("Source Modified", timestamp=moment)
+        follower.happen("Source Created", timestamp=moment)
     follower.project.sandbox.clock = timedelta(seconds=5)
     assert selected(follower.tick()) == {"sources", "audit_events"}
     assert follower.requests == 3

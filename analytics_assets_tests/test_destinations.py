@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow.dataset as ds
@@ -15,6 +16,7 @@ from deltalake import DeltaTable
 
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets_tests.conftest import on_postgres
+from analytics_assets_tests.faults import change_children
 from analytics_assets_tests.harness import (
     ALL_TABLES,
     Project,
@@ -95,6 +97,12 @@ def assert_all_checks_pass(result: ExecuteInProcessResult) -> None:
     assert [f"{c.asset_key}: {c.description}" for c in checks if not c.passed] == []
 
 
+def marked_keys(project: Project, table: str) -> set[tuple[Any, ...]]:
+    """Return the keys of the rows that are marked as deleted."""
+    rows = [row for row in project.rows(table, live=False) if row["deleted_at"]]
+    return {tuple(row[column] for column in BY_NAME[table].key_columns) for row in rows}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_load_again_and_change(build: Build, kind: str) -> None:
     """Prevents a destination on which rows are lost, doubled, stale or wrongly typed."""
@@ -113,10 +121,13 @@ def test_load_again_and_change(build: Build, kind: str) -> None:
     changed = {**project.sandbox.served("sources")[0], "name": "Renamed", "tier": "gold"}
     project.sandbox.workspace.put("sources", changed)
     project.sandbox.workspace.add_event(type="Source Modified")
+    gone = change_children(project.sandbox, remove=kind != "delta")  # Delta keeps what is gone
     project.sandbox.clear()
     second = project.materialize()
     assert failure_of(second) == ""
     project.assert_equal(ALL_TABLES - {"sources"})
+    for name, keys in gone.items() if kind == "postgres" else ():
+        assert marked_keys(project, name) == keys
     [check] = [c for c in second.get_asset_check_evaluations() if not c.passed]
     assert "1 column that endpoints.py does not declare: tier" in str(check.description)
     sources = expected_rows(BY_NAME["sources"], project.sandbox.served("sources"))

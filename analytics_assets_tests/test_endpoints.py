@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
@@ -55,8 +56,10 @@ def wire_fields(endpoint: Endpoint) -> dict[str, dict[str, Any]]:
     record_type = resource["type"]
     if record_type == "string":  # a list of bare strings, of which the loader makes records
         field = {"type": "string", "required": True, "personal_data": "personal_data" in resource}
-        return {resource["key"][0]: field}
+        return {resource["key"][-1]: field}
     documented: dict[str, dict[str, Any]] = CONTRACT["types"][record_type]
+    if endpoint.ids_only:
+        return {name: field for name, field in documented.items() if name in resource["key"]}
     return spread(documented, endpoint.unfold) if endpoint.unfold else documented
 
 
@@ -74,6 +77,7 @@ def column_type(field: dict[str, Any]) -> str:
     """Return the column type that a field of the contract calls for."""
     scalar = {
         ("string", None): "text",
+        ("string", "FQL expression"): "text",
         ("string", "ISO-8601 UTC"): "timestamp",
         ("string", "integer in a string"): "bigint",
         ("number", None): "double",
@@ -132,6 +136,7 @@ def test_requests_match_the_contract(endpoint: Endpoint) -> None:
     assert endpoint.paginated == wire["paginated"]
     assert endpoint.monthly == wire["period"]
     assert endpoint.single == wire.get("single", False)
+    assert endpoint.stage == wire["stage"]
     assert endpoint.page_limit == wire.get("page_limit")
     assert endpoint.rate_limit == wire.get("rate_limit")
 
@@ -150,7 +155,7 @@ def test_slices_match_the_contract(endpoint: Endpoint) -> None:
     if isinstance(way, Parent):
         assert {"resource": way.resource, "field": way.param} == parent
         assert f"{{{way.param}}}" in endpoint.path
-        assert way.param in endpoint.primary_key
+        assert way.param in {column.field for column in endpoint.columns}
         assert BY_NAME[way.resource].group == endpoint.group
     else:
         assert parent is None
@@ -212,7 +217,8 @@ def test_official_examples_have_no_field_without_a_column(example: Path) -> None
     found = list(unfolded(endpoint, records(endpoint, body)))
     assert found or json.loads(body)["data"]["pagination"]["totalEntries"] == 0
     fields = {wire for record in found for wire in record}
-    assert fields - WITHDRAWN.get(endpoint.name, set()) <= {c.field for c in endpoint.columns}
+    if not endpoint.ids_only:
+        assert fields - WITHDRAWN.get(endpoint.name, set()) <= {c.field for c in endpoint.columns}
 
 
 @every_endpoint
@@ -224,6 +230,19 @@ def test_secrets_match_the_contract(endpoint: Endpoint) -> None:
     by_shape = {c.field for c in endpoint.columns if c.redact == "shape"}
     assert secret & JUDGED_BY_SHAPE <= by_shape
     assert all(c.type == "json" for c in endpoint.columns if c.field in MASKED_BY_KEY)
+
+
+@every_endpoint
+def test_lists_that_repeat_another_one_keep_the_ids_only(endpoint: Endpoint) -> None:
+    """A second copy of the sources, with their write keys, is a second place to forget masking."""
+    types = {name: wire["type"] for name, wire in CONTRACT["resources"].items()}
+    documented = CONTRACT["types"].get(types[endpoint.name], {}).values()
+    copies = Counter(types.values())[types[endpoint.name]] > 1
+    assert endpoint.ids_only == (
+        endpoint.parent is not None and copies and any(holds(f, "secret") for f in documented)
+    )
+    if endpoint.ids_only:
+        assert {column.field for column in endpoint.columns} == set(endpoint.primary_key)
 
 
 @every_endpoint

@@ -37,6 +37,8 @@ EXAMPLES = {
     for path in sorted((Path(__file__).parent / "data" / "examples").glob("*.json"))
 }
 WITHOUT_EXAMPLE = {"spaces"}
+SPACE = {"id": "spaceId", "name": "Default Space", "slug": "default-space"}
+"""The space that the examples of its audiences and computed traits name."""
 PATHS = [(re.sub(r"\{\w+\}", r"[^/]+", endpoint.path), endpoint) for endpoint in ENDPOINTS]
 
 
@@ -48,6 +50,8 @@ def asked_for(info: RequestInfo) -> Endpoint:
 def served(endpoint: Endpoint) -> list[dict[str, Any]]:
     """Return the records of the example of an endpoint, none if there is no example."""
     body = EXAMPLES.get(endpoint.name)
+    if endpoint.name == "spaces":
+        return [SPACE]
     return records(endpoint, body) if body else []
 
 
@@ -86,7 +90,7 @@ def example(info: RequestInfo) -> Reply:
     way, body = endpoint.slice, EXAMPLES.get(endpoint.name)
     other = isinstance(way, Values) and not chains(endpoint)[info.params[way.param]]
     if body is None or other:
-        return Reply(body=page(endpoint, []))
+        return Reply(body=page(endpoint, [] if other else served(endpoint)))
     cursor = info.params.get("pagination.cursor")
     if cursor is None:
         return Reply(body=body)
@@ -146,6 +150,8 @@ def test_the_next_page_of_an_example_is_asked_for_once(
         name: sum(2 if name in more and rows else 1 for rows in found)
         for name, found in walks.items()
     }
+    headers = {(asked_for(info), info.headers["accept"]) for info in project.sandbox.requests}
+    assert headers == {(e, f"application/vnd.segment.{e.stage}+json") for e in ENDPOINTS}
     cursors = {
         asked_for(info).name: info.params["pagination.cursor"]
         for info in project.sandbox.requests

@@ -31,16 +31,23 @@ from analytics_assets_tests.faults import (
     error_reply,
     everything,
     execute,
+    hanging_on,
     inject,
     real_body,
     rows_of,
     run_logged,
     state_of,
+    without_details,
 )
 from analytics_assets_tests.harness import ALL_TABLES, Project, failure_of, materialized
 from analytics_assets_tests.requests_made import requests_by_name
 
-GATED = tuple(endpoint.name for endpoint in ENDPOINTS if endpoint.feature)
+GATED = tuple(
+    endpoint.name
+    for endpoint in ENDPOINTS
+    if endpoint.feature and not (endpoint.parent and not BY_NAME[endpoint.parent.resource].feature)
+)
+"""What a workspace may lack as a whole: with the list that it hangs on, if it does on any."""
 PAGED = tuple(name for name in KINDS if name != "labels")
 
 
@@ -224,22 +231,26 @@ def count_answers(project: Project) -> Counter[str]:
     ("fault", "kind"), [(fault, kind) for fault, case in CASES.items() for kind in case.kinds]
 )
 def test_a_fault_costs_only_its_own_asset(loaded: Project, fault: str, kind: str) -> None:
-    """Prevents that a fault empties or shortens a table, moves its state or stops the others."""
+    """Prevents that a fault empties or shortens a table, moves its state or stops the others.
+
+    What hangs on the asset falls with it.
+    """
     case, group = CASES[fault], BY_NAME[kind].group
-    others = {endpoint.name for endpoint in in_group(group)} - {kind}
-    before, state = everything(loaded, kind), state_of(loaded, kind)
+    others = {*without_details(group)} - {kind}
+    own = [kind, *hanging_on(kind)]
+    before, state = [everything(loaded, name) for name in own], state_of(loaded, kind)
     change_everything(loaded, group)
     inject(loaded, kind, case.fault(kind))
     faulty = count_answers(loaded)
 
-    result = loaded.materialize(f"group:{group}", api=API)
+    result = loaded.materialize(*others, *own, api=API)
 
     assert set(materialized(result)) == others
     message = failure_of(result)
-    assert f"{kind} (GET {BY_NAME[kind].path}): " in message
+    assert all(f"{name} (GET {BY_NAME[name].path}): " in message for name in own)
     assert all(words in message for words in case.says), message
     assert not any(other + " (GET" in message for other in others)
-    assert everything(loaded, kind) == before
+    assert [everything(loaded, name) for name in own] == before
     assert state_of(loaded, kind) == state
     loaded.assert_equal(others)
     assert case.attempts <= max(faulty.values()) <= max(case.attempts, 2)
@@ -261,14 +272,14 @@ def test_the_next_run_makes_up_for_a_fault(loaded: Project, kind: str) -> None:
 def test_a_table_that_cannot_be_loaded_costs_only_itself(loaded: Project, kind: str) -> None:
     """Prevents that one table the destination refuses takes the whole package with it."""
     group = BY_NAME[kind].group
-    others = {endpoint.name for endpoint in in_group(group)} - {kind}
+    others = {*without_details(group)} - {kind}
     change_everything(loaded, group)
     state = state_of(loaded, kind)
     execute(loaded, f"ALTER TABLE analytics.{kind} RENAME TO moved")
     execute(loaded, f"CREATE VIEW analytics.{kind} AS SELECT * FROM analytics.moved")
     before = everything(loaded, kind)
 
-    result = loaded.materialize(f"group:{group}")
+    result = loaded.materialize(*others, kind)
 
     assert set(materialized(result)) == others
     message = failure_of(result)
@@ -284,9 +295,9 @@ def test_a_column_changed_by_hand_costs_only_its_table(loaded: Project) -> None:
     execute(loaded, "ALTER TABLE analytics.sources DROP COLUMN name")
     execute(loaded, "ALTER TABLE analytics.sources ADD COLUMN name INTEGER")
     before = everything(loaded, "sources")
-    result = loaded.materialize("group:inventory")
+    result = loaded.materialize(*without_details("inventory"))
     assert "the destination did not take its rows" in failure_of(result)
-    others = {endpoint.name for endpoint in in_group("inventory")} - {"sources"}
+    others = {*without_details("inventory")} - {"sources"}
     assert set(materialized(result)) == others
     assert everything(loaded, "sources") == before
     loaded.assert_equal(others)
@@ -298,8 +309,9 @@ def test_faults_of_several_assets_are_all_named(loaded: Project) -> None:
     loaded.sandbox.intercept = lambda info: (
         Reply(paths[info.path], b"{}") if info.path in paths else None
     )
-    message = failure_of(loaded.materialize("group:inventory", api=API))
-    number = len(in_group("inventory"))
+    names = without_details("inventory")
+    message = failure_of(loaded.materialize(*names, api=API))
+    number = len(names)
     assert f"2 of {number} assets failed, {number - 2} loaded" in message
     assert "sources (GET /sources): HTTP 500" in message
     assert "spaces (GET /spaces): HTTP 422" in message

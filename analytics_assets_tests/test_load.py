@@ -17,6 +17,7 @@ import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult, TableSchema
 
 import analytics_assets.segment.reading_session
+from analytics_assets.docs.costs import cost_of
 from analytics_assets.sandbox import Options, Sandbox
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, in_group
 from analytics_assets.segment.reading_session import Progress
@@ -37,6 +38,8 @@ SQL_TYPES = {
     "timestamp": "TIMESTAMP WITH TIME ZONE",
     "json": "JSON",
 }
+SHORTER_THIS_MONTH = {"usage_api_calls_sources_daily", "usage_mtu_sources_daily"}
+"""Lists of which the documents tell more requests than it takes: the month is not over."""
 DLT_COLUMNS = {"_dlt_load_id", "_dlt_id"}
 DLT_TABLES = {"_dlt_loads", "_dlt_pipeline_state", "_dlt_version"}
 Start = Callable[..., Project]
@@ -91,7 +94,10 @@ def test_the_whole_workspace_lands_exactly(start: Start) -> None:
     assert "|[WARNING]|" not in done.stdout, done.stdout[-3000:]  # dlt's, of what is meant so
     assert project.tables() == ALL_TABLES
     project.assert_equal()
-    assert requests_by_name(project.sandbox.requests) == expected_requests(project)
+    made = requests_by_name(project.sandbox.requests)
+    assert made == expected_requests(project)
+    told = {endpoint.name: cost_of(endpoint).first for endpoint in ENDPOINTS}
+    assert {name for name in told if told[name] != made[name]} <= SHORTER_THIS_MONTH
 
 
 def test_a_second_run_changes_nothing(loaded: Loaded, tmp_path: Path) -> None:
@@ -309,11 +315,12 @@ def test_an_empty_workspace_makes_every_table(start: Start) -> None:
         expected = {c.name: SQL_TYPES[c.type] for c in endpoint.table_columns}
         types = column_types(project, endpoint.name)
         assert {n: t for n, t in types.items() if n not in DLT_COLUMNS} == expected, endpoint.name
-        assert len(project.rows(endpoint.name, live=False)) == endpoint.single, endpoint.name
+        alone = endpoint.single and not endpoint.parent
+        assert len(project.rows(endpoint.name, live=False)) == alone, endpoint.name
     figures = materialized(result)
     assert set(figures) == ALL_TABLES
     for name, values in figures.items():
-        rows = int(BY_NAME[name].single)
+        rows = int(BY_NAME[name].single and not BY_NAME[name].parent)
         assert (values["rows_loaded"], values["dagster/row_count"]) == (rows, rows)
     # and the same again, then with rows
     assert failure_of(project.materialize("roles", "usage_mtu_daily")) == ""

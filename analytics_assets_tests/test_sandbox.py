@@ -17,9 +17,11 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
+from analytics_assets.sandbox import RESOURCES as SANDBOX_ROWS
 from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox, Workspace
 from analytics_assets.sandbox.audit import AuditWindow
 from analytics_assets.sandbox.cli import child_environment, split_command
@@ -119,7 +121,7 @@ def test_default_company_has_the_promised_size(
         "roles": 22,
         "audit_events": 4500,
         "transformations": 25,
-        "spaces": 3,
+        "spaces": 2,
     }
     wide = [len(json.dumps(row)) for row in everything["catalog_destinations"]]
     assert 5000 < sum(wide) / len(wide) < 8000
@@ -128,9 +130,11 @@ def test_default_company_has_the_promised_size(
 @pytest.mark.parametrize("name", PAGED)
 def test_pagination_object(company: Sandbox, name: str) -> None:
     """Prevents a loader from relying on keys the service leaves out on some pages."""
-    path, needed, _ = next(slices(company, name))
-    words: dict[str, Any] = {"pagination_count": 2, **period(name), **needed}
-    first = data(ask(company, path, **words))["pagination"]
+    for path, needed, _ in slices(company, name):  # to one of more than a record
+        words: dict[str, Any] = {"pagination_count": 1, **period(name), **needed}
+        first = data(ask(company, path, **words))["pagination"]
+        if first.get("next"):
+            break
     if name != "audit_events":
         offset = RESOURCES[name].get("first_offset", 0)
         assert first["current"] == base64.b64encode(str(offset).encode()).decode()
@@ -149,11 +153,69 @@ def test_last_page_says_it_in_both_ways(company: Sandbox) -> None:
         if name != "audit_events":
             path, needed, _ = next(slices(company, name))
             month = period(name, "2026-08-01")
-            params: dict[str, Any] = {"pagination_count": 1000, **month, **needed}
+            count = RESOURCES[name].get("page_limit", 1000)
+            params: dict[str, Any] = {"pagination_count": count, **month, **needed}
             page = data(ask(company, path, **params))["pagination"]
             if page.get("next") is None:
                 ends.add("null" if "next" in page else "missing")
     assert ends == {"null", "missing"}
+
+
+@pytest.mark.parametrize("name", PAGED)
+def test_pagination_can_be_written_in_three_ways(company: Sandbox, name: str) -> None:
+    """Prevents that the official SDK, which writes one JSON parameter, gets page one for ever."""
+    path, needed, _ = next(slices(company, name))
+    rest: dict[str, Any] = {**period(name), **needed}
+    first = data(ask(company, path, pagination_count=1, **rest))
+    cursor = first["pagination"].get("next")
+    given = {"count": 1} if cursor is None else {"count": 1, "cursor": cursor}
+    ways: list[dict[str, object]] = [
+        {f"pagination.{key}": value for key, value in given.items()},
+        {f"pagination[{key}]": value for key, value in given.items()},
+        {"pagination": json.dumps(given)},
+    ]
+    pages = [data(ask(company, path, query=urlencode({**way, **rest}))) for way in ways]
+    assert pages[1:] == pages[:1] * 2
+    assert cursor is None or pages[0]["pagination"]["current"] == cursor
+
+
+@pytest.mark.parametrize("text", ["", "2", "[]", "{", '{"count":0}', '{"count":"x"}'])
+def test_bad_pagination_in_one_parameter_is_refused(company: Sandbox, text: str) -> None:
+    """Prevents a mistyped parameter from being taken for none, and the first page for all pages."""
+    answer = ask(company, "/roles", query=urlencode({"pagination": text}))
+    assert answer[0] == 422
+    assert error(answer)["field"].startswith("pagination")
+
+
+ONE = {row.name: row for row in SANDBOX_ROWS.values() if row.one}
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_a_record_can_be_asked_for_alone(company: Sandbox, name: str) -> None:
+    """Prevents a path that the service has from being not found, or from giving another record."""
+    record = company.served(name)[-1]
+    content = data(ask(company, f"{ONE[name].path}/{record['id']}"))
+    beside = {"trackingPlanId"} if name == "sources" else set()
+    assert set(content) == {ONE[name].one, *beside}
+    assert content[ONE[name].one] == record
+    assert ask(company, f"{ONE[name].path}/nobody")[0] == 404
+
+
+def test_a_source_alone_names_its_plan(company: Sandbox) -> None:
+    """Prevents a plan that differs from the one whose list names the source, or none at all."""
+    plans = {row["id"]: row["trackingPlanId"] for row in company.served("tracking_plan_sources")}
+    found = {
+        row["id"]: data(ask(company, f"/sources/{row['id']}"))["trackingPlanId"]
+        for row in company.served("sources")[:9]
+    }
+    assert found == {name: plans.get(name) for name in found}
+    assert None in found.values()
+
+
+def test_lists_of_one_record_each_are_the_flat_ones() -> None:
+    """Prevents a flat list with identifiers whose records cannot be asked for alone."""
+    flat = {n for n, row in SANDBOX_ROWS.items() if row.ids and not row.parent}
+    assert set(ONE) == flat - {"roles"}
 
 
 def test_labels_are_not_paginated(company: Sandbox) -> None:
@@ -212,7 +274,9 @@ def test_secrets_are_served_and_are_all_of_them(
     company: Sandbox, everything: dict[str, list[dict[str, Any]]]
 ) -> None:
     """Prevents a leak test that searches for values which were never there."""
-    text = json.dumps(everything, ensure_ascii=False)
+    repeated = ("tracking_plan_sources", "warehouse_connected_sources")
+    own = {name: rows for name, rows in everything.items() if name not in repeated}
+    text = json.dumps(own, ensure_ascii=False)
     secrets = company.workspace.secrets()
     assert len(secrets) > 200
     for secret in secrets:
@@ -223,6 +287,13 @@ def test_secrets_are_served_and_are_all_of_them(
     assert {row["key"] for row in hashed if "key" in row} <= secrets
     assert {key for row in everything["sources"] for key in row["writeKeys"]} <= secrets
     assert len({s for row in everything["sources"] for s in row["writeKeys"]}) > 100
+    sources = {row["id"]: row for row in everything["sources"]}
+    for name in repeated:
+        rows = [
+            {k: v for k, v in row.items() if k in sources[row["id"]]} for row in everything[name]
+        ]
+        assert rows == [sources[row["id"]] for row in rows]
+        assert len({s for row in rows for s in row["writeKeys"]}) > 50
 
 
 def test_audit_events_look_right(everything: dict[str, list[dict[str, Any]]]) -> None:

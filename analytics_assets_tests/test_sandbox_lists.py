@@ -156,6 +156,104 @@ def test_plans_can_have_very_many_rules() -> None:
     assert len(keys) == 1000
 
 
+def test_a_source_has_one_plan_at_most(company: Sandbox) -> None:
+    """Prevents a link table that the service cannot have: a source in two plans or a library."""
+    live = {p["id"] for p in company.served("tracking_plans") if p["type"] == "LIVE"}
+    links = company.served("tracking_plan_sources")
+    assert {row["trackingPlanId"] for row in links} == live
+    assert len({row["id"] for row in links}) == len(links) == 90
+
+
+# -------------------------------------------------------------------- destinations, warehouses
+
+
+def test_what_hangs_on_destinations_is_of_theirs(company: Sandbox) -> None:
+    """Prevents joins that come out empty, and sizes that no workspace of this kind has."""
+    destinations = {row["id"]: row for row in company.served("destinations")}
+    subscriptions = company.served("destination_subscriptions")
+    assert len(subscriptions) == 280
+    models = {row["id"] for row in company.served("reverse_etl_models")}
+    for row in subscriptions:
+        actions = destinations[row["destinationId"]]["metadata"]["actions"]
+        assert (row["actionId"], row["actionSlug"]) in {(a["id"], a["slug"]) for a in actions}
+        assert row.get("modelId", "") in {"", *models}
+        assert ("reverseETLSchedule" in row) == bool(row.get("modelId"))
+    assert {row.get("modelId") for row in subscriptions} > {None, ""}
+    filters = company.served("destination_filters")
+    assert len(filters) == 120
+    for row in filters:
+        assert row["sourceId"] == destinations[row["destinationId"]]["sourceId"]
+    for rows in (subscriptions, filters):
+        assert len({row["id"] for row in rows}) == len(rows)
+
+
+def test_sources_and_warehouses_are_connected_once(company: Sandbox) -> None:
+    """Prevents a link that comes twice, and warehouses that nothing feeds."""
+    links = by("warehouseId", company.served("warehouse_connected_sources"))
+    assert list(links) == [row["id"] for row in company.served("warehouses")]
+    assert all(5 <= len({row["id"] for row in own}) == len(own) <= 45 for own in links.values())
+    settings = company.served("source_schema_settings")
+    assert [row["sourceId"] for row in settings] == [row["id"] for row in company.served("sources")]
+    source = settings[3]["sourceId"]
+    answer = data(ask(company, f"/sources/{source}/settings"))
+    assert answer == {
+        "sourceId": source,
+        "settings": {k: v for k, v in settings[3].items() if k != "sourceId"},
+    }
+    assert {"track" in row for row in settings} == {True, False}
+    named = {row.get("forwardingViolationsTo") for row in settings}
+    assert named > {None, ""}
+
+
+def test_a_child_with_an_id_of_its_own_is_found_by_it() -> None:
+    """Prevents a filter that a test cannot remove without knowing whose it is."""
+    workspace = Workspace(scale=0.1, now=lambda: NOW)
+    before = workspace.records("destination_filters")
+    workspace.remove("destination_filters", before[1]["id"])
+    assert workspace.records("destination_filters") == [before[0], *before[2:]]
+    workspace.put("destination_filters", {**before[0], "enabled": None})
+    assert workspace.records("destination_filters")[0] == {**before[0], "enabled": None}
+    with pytest.raises(KeyError):
+        workspace.remove("destination_filters", before[1]["id"])
+
+
+def test_a_changed_source_is_changed_wherever_it_is_repeated() -> None:
+    """Prevents two sources of one id that differ, which no service would serve."""
+    workspace = Workspace(scale=0.1, now=lambda: NOW)
+    source = workspace.records("sources")[0]
+    workspace.put("sources", {**source, "name": "Renamed"})
+    for name in ("tracking_plan_sources", "warehouse_connected_sources"):
+        found = [row for row in workspace.records(name) if row["id"] == source["id"]]
+        assert {row["name"] for row in found} == {"Renamed"}
+
+
+# ------------------------------------------------------------------------- spaces and invites
+
+
+def test_audiences_and_traits_are_of_their_space(company: Sandbox) -> None:
+    """Prevents audiences that are tame, or of no space: null definitions must be there."""
+    spaces = [row["id"] for row in company.served("spaces")]
+    users = {row["id"] for row in company.served("users")}
+    for name, size in (("audiences", 20), ("computed_traits", 5)):
+        rows = by("spaceId", company.served(name))
+        assert {space: len(own) for space, own in rows.items()} == dict.fromkeys(spaces, size)
+        found = [row for own in rows.values() for row in own]
+        assert len({row["id"] for row in found}) == len(found)
+        assert {type(row["definition"]) for row in found} == {dict, type(None)}
+        assert {row["createdBy"] for row in found} <= users
+    answer = ask(company, f"/spaces/{spaces[0]}/audiences", pagination_count=201)
+    assert (answer[0], error(answer)["field"]) == (422, "pagination.count")
+
+
+def test_invitations_to_groups_are_invitations(company: Sandbox) -> None:
+    """Prevents a person invited to a group and not to the workspace."""
+    invited = {row["email"] for row in company.served("invites")}
+    links = by("userGroupId", company.served("group_invites"))
+    assert {row["email"] for own in links.values() for row in own} <= invited
+    assert {len(own) for own in links.values()} == {1, 2, 3}
+    assert len(links) < len(company.served("groups"))
+
+
 # --------------------------------------------------------------------------------- functions
 
 

@@ -93,6 +93,8 @@ def test_no_secret_lands_anywhere(start: Callable[..., Project]) -> None:
     assert files_with(needles, [project.folder]) == []
     assert columns_with(project, needles) == []
     assert list((project.folder / "tmp").iterdir()) == []
+    assert project.sandbox.count("tracking_plan_sources")  # which repeat the write keys
+    assert project.sandbox.count("warehouse_connected_sources")
     keys = project.query("SELECT write_keys FROM analytics.sources ORDER BY id")
     raw = {r["id"]: r["writeKeys"] for r in project.sandbox.served("sources")}
     assert [orjson.loads(k) for (k,) in keys] == [
@@ -117,6 +119,7 @@ def test_a_killed_run_leaves_no_secret_behind(start: Callable[..., Project]) -> 
     )
     try:
         wait_for(lambda: list((project.folder / "tmp").rglob("sources.arrows")))
+        wait_for(lambda: list((project.folder / "tmp").rglob("tracking_plan_sources.arrows")))
         wait_for(lambda: project.sandbox.count("/destinations"))
         time.sleep(0.5)
     finally:

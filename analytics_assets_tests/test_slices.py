@@ -15,7 +15,7 @@ from dagster import DagsterInstance
 
 from analytics_assets.orchestration.retries import NO_RETRY_TAG
 from analytics_assets.sandbox import Options, Reply, RequestInfo
-from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, in_group
 from analytics_assets.segment.model import Endpoint, Parent, Values
 from analytics_assets.warehouse import plan
 from analytics_assets_tests.conftest import on_postgres
@@ -194,18 +194,26 @@ def pages(rows: int) -> int:
 
 
 @pytest.mark.heavy
-def test_a_rate_limit_of_its_own_is_kept_and_holds_up_nobody(build: Build) -> None:
+@pytest.mark.parametrize("name", [e.name for e in ENDPOINTS if e.parent and e.rate_limit])
+def test_a_rate_limit_of_its_own_is_kept_and_holds_up_nobody(build: Build, name: str) -> None:
     """Prevents refusals of rules at 200 a minute, and that other lists wait for them."""
-    project = build("duckdb", counts={PLANS: 230}, rate_limits=True)
-    result = project.materialize("group:inventory", api={"retries": 0})
+    endpoint = BY_NAME[name]
+    assert endpoint.parent
+    limit = endpoint.rate_limit or 0
+    counts = {endpoint.parent.resource: limit + 20, "audiences": 1, "computed_traits": 1}
+    project = build("duckdb", counts=counts, rate_limits=True)
+    without = {e.name for e in ENDPOINTS if e.parent and e.rate_limit} - {name}
+    names = [e.name for e in in_group("inventory") if e.name not in without]
+    result = project.materialize(*names, api={"retries": 0})
     assert failure_of(result) == ""
-    project.assert_equal([RULES])
+    project.assert_equal([name])
     asked = project.sandbox.requests
     assert all(info.status == 200 for info in asked)
-    moments = sorted(info.arrived_at for info in asked if is_child(info))
-    assert all(late - early > 59.9 for early, late in zip(moments, moments[200:], strict=False))
-    others = [info.arrived_at for info in asked if not is_child(info)]
-    assert max(others) < moments[200]
+    moments = sorted(info.arrived_at for info in asked if info.resource == name)
+    assert len(moments) == limit + 20
+    assert all(late - early > 59.9 for early, late in zip(moments, moments[limit:], strict=False))
+    others = [info.arrived_at for info in asked if info.resource != name]
+    assert max(others) < moments[limit]
 
 
 # What a failure costs.
@@ -296,6 +304,18 @@ def test_paths_not_found_of_a_table_never_loaded_are_a_missing_feature(build: Bu
     assert f"{RULES} is not available to this workspace or token" in log
     assert materialized(result)[RULES]["available"] is False
     assert project.rows(RULES) == []
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_child_may_be_a_feature_of_its_own(build: Build, status: int) -> None:
+    """Prevents that a workspace without subscriptions fails, or cannot load its destinations."""
+    name = "destination_subscriptions"
+    project = build("duckdb", features_off=frozenset({name}), features_off_status=status)
+    result, log = run_logged(project, "destinations", name, api={"retries": 0})
+    assert failure_of(result) == ""
+    assert f"{name} is not available to this workspace or token" in log
+    assert f"HTTP {status}. It needs Destination Subscriptions" in log
+    assert set(materialized(result)) == {"destinations"}
 
 
 def test_a_child_of_an_unavailable_parent_is_unavailable(build: Build) -> None:

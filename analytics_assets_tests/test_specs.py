@@ -94,8 +94,8 @@ def test_dg_lists_everything(project: Project) -> None:
         for kind, items in found.items()
     }
     assert names["assets"] == ALL_TABLES
-    assert names["jobs"] == {f"{group}_job" for group in GROUPS}
-    assert names["schedules"] == {f"{group}_schedule" for group in GROUPS}
+    assert names["jobs"] == {f"{name}_job" for name in (*GROUPS, "details")}
+    assert names["schedules"] == {f"{name}_schedule" for name in (*GROUPS, "details")}
     assert names["sensors"] == {"workspace_changes"}
     assert names["resources"] == {"api", "warehouse"}
     assert {item["asset_key"] for item in found["asset_checks"]} == ALL_TABLES

@@ -74,7 +74,11 @@ def error(answer: Answer) -> dict[str, Any]:
 
 
 def walk(sandbox: Sandbox, name: str, size: int, **params: object) -> list[dict[str, Any]]:
-    """Read all pages of a list, of every parent and for every kind there is."""
+    """Read all pages of a list, of every parent and for every kind there is.
+
+    A list that takes smaller pages only is asked for its largest.
+    """
+    size = min(size, RESOURCES[name].get("page_limit", size))
     rows: list[dict[str, Any]] = []
     connection = connect(sandbox)
     for path, needed, added in slices(sandbox, name):
@@ -166,9 +170,24 @@ def check(value: Any, kind: str, where: str) -> None:
         assert isinstance(value, dict), where
         for name, rule in CONTRACT["types"][kind].items():
             check_field(value, name, rule, f"{where}.{name}")
+    elif kind.startswith("one of "):
+        assert any(fits(value, one, where) for one in kind.removeprefix("one of ").split(", ")), (
+            where
+        )
+    elif kind == "number" and type(value) is float:
+        assert not value.is_integer(), f"{where}: {value!r}"
     elif kind != "any JSON":
         expected = {"string": str, "boolean": bool, "number": int, "object (free-form)": dict}
         assert type(value) is expected[kind], f"{where}: {value!r}"
+
+
+def fits(value: dict[str, Any], kind: str, where: str) -> bool:
+    """Tell whether a value is of a type of the contract, without a field that this lacks."""
+    try:
+        check(value, kind, where)
+    except AssertionError:
+        return False
+    return set(value) <= set(CONTRACT["types"][kind])
 
 
 def check_record(name: str, record: dict[str, Any]) -> None:

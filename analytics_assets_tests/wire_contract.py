@@ -28,6 +28,8 @@ FACTS_VARIABLE = "SEGMENT_API_FACTS"
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _FILES = ("segment_public_api.json", "segment_public_api_more.json")
 _USUAL_PAGE = 1000
+_ASKS_FOR_MORE = frozenset({"include"})
+"""Parameters that add to the records of a list, where others choose among them."""
 
 Facts = Mapping[str, Any]
 
@@ -125,6 +127,8 @@ def _resource(fact: Facts, parent: Facts | None, example: Facts | None) -> dict[
         "period": "period" in fact["query_params"],
         "needs_feature": "needs_feature" in fact,
     }
+    if stage := re.match(r"v1|alpha|beta", fact.get("stage", "")):
+        resource["stage"] = "v1" + stage[0].removeprefix("v1")
     if events := fact.get("audit_events", {}).get("documented"):
         resource["audit_events"] = sorted(events)
     if fact.get("personal_data"):
@@ -173,7 +177,7 @@ def _paging(page: Facts | None) -> dict[str, Any]:
 def _parameters(params: Facts) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, rule in params.items():
-        if isinstance(rule, Mapping) and "enum" in rule:
+        if isinstance(rule, Mapping) and "enum" in rule and name not in _ASKS_FOR_MORE:
             found["choice"] = {
                 "field": name,
                 "values": rule["enum"],
@@ -189,11 +193,11 @@ def _types(wanted: list[str], types: Facts) -> dict[str, Any]:
     """Give the types that records are made of, at any depth."""
     found: dict[str, Any] = {}
     while wanted:
-        name = re.sub(r"list<|>", "", wanted.pop(0))
-        if name in types and name not in found:
-            fields = types[name]["fields"]
-            found[name] = {field: _rule(fact) for field, fact in fields.items()}
-            wanted = [fact["type"] for fact in fields.values()] + wanted
+        for name in re.findall(r"\w+", wanted.pop(0)):  # of list<A>, and of "one of A, B"
+            if name in types and name not in found:
+                fields = types[name]["fields"]
+                found[name] = {field: _rule(fact) for field, fact in fields.items()}
+                wanted = [fact["type"] for fact in fields.values()] + wanted
     return found
 
 

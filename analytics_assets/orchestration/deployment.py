@@ -25,6 +25,8 @@ PINNED: Final[Mapping[str, Sequence[str]]] = {
     "warehouse": ("destination", "dataset", "duckdb_path", "table_format"),
 }
 """Fields of the resources that a launch must not change: where the token goes, and the rows."""
+DETAILS: Final = "details"
+"""Job and tag of the assets that cost a request for each record of another list."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Deployment:
         redact: whether secrets are replaced; ``None``: as ``ANALYTICS_REDACT_SECRETS`` says.
         owners: who answers for the assets; ``None``: as ``ANALYTICS_OWNERS`` says.
         tags: tags that every asset carries.
-        crons: cron strings by group, before those of the environment.
+        crons: cron strings by job, a group or ``details``, before those of the environment.
         sensor_seconds: seconds between two looks at the audit trail; ``None``: as
             ``ANALYTICS_SENSOR_SECONDS`` says.
     """
@@ -73,6 +75,15 @@ class Deployment:
     def in_group(self, group: str) -> Sequence[Endpoint]:
         """Return the assets of a group of ``endpoints.py``, whatever Dagster shows as theirs."""
         return [endpoint for endpoint in self.endpoints if endpoint.group == group]
+
+    @property
+    def jobs(self) -> Mapping[str, Sequence[Endpoint]]:
+        """What each job loads: a group without its details, or the details of all groups."""
+        found: dict[str, Sequence[Endpoint]] = {
+            group: [e for e in self.in_group(group) if not e.detail] for group in GROUPS
+        }
+        found[DETAILS] = [endpoint for endpoint in self.endpoints if endpoint.detail]
+        return {name: own for name, own in found.items() if own}
 
     def api_settings(self, resources: Any) -> ApiSettings:
         """Return the checked settings of the API, of the resources of a run or a sensor.

@@ -13,6 +13,7 @@ PREFIX: Final = "ANALYTICS_"
 KNOWN: Final = frozenset(
     {
         *(f"{PREFIX}CRON_{group.upper()}" for group in GROUPS),
+        "ANALYTICS_CRON_DETAILS",
         "ANALYTICS_API_BASE_URL",
         "ANALYTICS_API_TOKEN",
         "ANALYTICS_DATASET",

@@ -16,7 +16,7 @@ from analytics_assets.orchestration.freshness import with_freshness
 from analytics_assets.orchestration.included import included
 from analytics_assets.orchestration.jobs import build_jobs
 from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
-from analytics_assets.orchestration.schedules import build_schedules
+from analytics_assets.orchestration.schedules import DEFAULT_CRON, build_schedules
 from analytics_assets.orchestration.sensors import build_sensors
 from analytics_assets.orchestration.translator import SegmentTranslator
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, GROUPS
@@ -73,7 +73,7 @@ def build_segment_definitions(  # noqa: PLR0913 - each is a setting of a deploym
             names.
         owners: e-mail addresses and teams (``team:data``) that answer for the assets.
         tags: tags of every asset.
-        crons: cron strings by group (``inventory``, ``catalog``, ``identity``, ``usage``), in UTC.
+        crons: cron strings by job (the groups, such as ``inventory``, and ``details``), in UTC.
         sensor_seconds: seconds between two looks at the audit trail.
         redact_secrets: false stores secrets as they are served.
         api: values of the other fields of the API resource: time-outs, page size, retries.
@@ -166,10 +166,9 @@ def _selected(select: Sequence[str] | None) -> Sequence[Endpoint]:
 
 
 def _crons(crons: Mapping[str, str]) -> Mapping[str, str]:
-    if unknown := sorted(set(crons) - set(GROUPS)):
-        raise SettingError(
-            f"crons names {', '.join(map(repr, unknown))}; it takes the groups {', '.join(GROUPS)}."
-        )
+    if unknown := sorted(set(crons) - set(DEFAULT_CRON)):
+        named = ", ".join(map(repr, unknown))
+        raise SettingError(f"crons names {named}; it takes the jobs {', '.join(DEFAULT_CRON)}.")
     return crons
 
 

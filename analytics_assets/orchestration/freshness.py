@@ -1,4 +1,4 @@
-"""Freshness: how old an asset may become, which follows from the schedule of its group."""
+"""Freshness: how old an asset may become, which follows from the schedule that loads it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from dagster import (
 
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.schedules import cron_of
-from analytics_assets.segment.endpoints import BY_NAME
 
 GRACE: Final = timedelta(hours=1)
 """A run may wait in the queue, for the database, and for its retries."""
@@ -33,11 +32,15 @@ def with_freshness(
     assets: AssetsDefinition, deployment: Deployment, index: AssetIndex
 ) -> Sequence[AssetsDefinition]:
     """Give every asset the freshness policy that goes with the schedule that loads it."""
-    policies = {group: freshness_policy(cron_of(group, deployment)) for group in deployment.groups}
+    policies = {
+        endpoint.name: policy
+        for name, endpoints in deployment.jobs.items()
+        for policy in [freshness_policy(cron_of(name, deployment))]
+        for endpoint in endpoints
+    }
 
     def with_policy(spec: AssetSpec) -> AssetSpec:
-        group = BY_NAME[index.name(spec.key)].group
-        return cast(AssetSpec, apply_freshness_policy(spec, policies[group]))
+        return cast(AssetSpec, apply_freshness_policy(spec, policies[index.name(spec.key)]))
 
     return map_asset_specs(with_policy, [assets])
 

@@ -1,31 +1,38 @@
-"""The jobs: one per group."""
+"""The jobs: one per group, and one for what costs a request for each record of another list."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dagster import AssetSelection, define_asset_job, in_process_executor
 
-from analytics_assets.orchestration.deployment import AssetIndex, Deployment
+from analytics_assets.orchestration.deployment import DETAILS, AssetIndex, Deployment
 from analytics_assets.orchestration.retries import RETRY_TAGS
-from analytics_assets.segment.model import Group
+from analytics_assets.segment.model import Endpoint
 
 
-def build_jobs(deployment: Deployment, index: AssetIndex) -> Mapping[Group, Any]:
-    """Return a job for each group, which loads all of it and runs its checks.
+def build_jobs(deployment: Deployment, index: AssetIndex) -> Mapping[str, Any]:
+    """Return a job for each group, without its details, and one for the details of all groups.
 
-    They are what ``define_asset_job`` returns, a type for which Dagster has no public name.
+    Each loads what it selects and runs its checks. They are what ``define_asset_job`` returns, a
+    type for which Dagster has no public name.
     """
-    return {group: _job(group, deployment, index) for group in deployment.groups}
+    return {
+        name: _job(name, endpoints, deployment, index)
+        for name, endpoints in deployment.jobs.items()
+    }
 
 
-def _job(group: Group, deployment: Deployment, index: AssetIndex) -> Any:
-    endpoints = deployment.in_group(group)
+def _job(
+    name: str, endpoints: Sequence[Endpoint], deployment: Deployment, index: AssetIndex
+) -> Any:
+    whose = "what costs a request for each record of another list"
+    what = whose if name == DETAILS else f"the group {name}"
     return define_asset_job(
-        deployment.named(f"{group}_job"),
+        deployment.named(f"{name}_job"),
         selection=AssetSelection.assets(*index.of(endpoints)),
-        description=f"Loads the group {group}: {', '.join(e.name for e in endpoints)}.",
+        description=f"Loads {what}: {', '.join(e.name for e in endpoints)}.",
         tags=RETRY_TAGS,
         # one op, in which all is read in parallel: a process more would only cost memory
         executor_def=in_process_executor,

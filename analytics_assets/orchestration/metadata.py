@@ -18,6 +18,7 @@ from dagster import (
     TableSchema,
 )
 
+from analytics_assets.orchestration.deployment import DETAILS
 from analytics_assets.orchestration.resources import Warehouse
 from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.model import Column, Endpoint
@@ -95,7 +96,8 @@ def owners(given: Sequence[str] | None = None) -> list[str]:
 def tags(endpoint: Endpoint) -> dict[str, str]:
     """Return the tags of an asset."""
     personal = any(column.personal for column in endpoint.columns)
-    return {"personal_data": ""} if personal else {}
+    marks = {"personal_data": personal, DETAILS: endpoint.detail}
+    return {name: "" for name, marked in marks.items() if marked}
 
 
 def kinds(warehouse: Warehouse) -> set[str]:

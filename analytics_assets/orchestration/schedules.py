@@ -1,4 +1,4 @@
-"""The schedules: one per group, at the times that the environment sets, off until switched on."""
+"""The schedules: one for each job, when the environment says; off until switched on."""
 
 from __future__ import annotations
 
@@ -9,44 +9,45 @@ from typing import Any, Final
 
 from dagster import DagsterInvalidDefinitionError, DefaultScheduleStatus, ScheduleDefinition
 
-from analytics_assets.orchestration.deployment import Deployment
+from analytics_assets.orchestration.deployment import DETAILS, Deployment
 from analytics_assets.segment.errors import SettingError
-from analytics_assets.segment.model import Group
 
-DEFAULT_CRON: Final[Mapping[Group, str]] = {
+DEFAULT_CRON: Final[Mapping[str, str]] = {
     "inventory": "7 * * * *",
     "identity": "37 * * * *",
     "catalog": "22 4 * * *",
     "usage": "52 5 * * *",  # the day before is complete by then (UTC), in every time zone
+    DETAILS: "17 3 * * *",  # soon after the hourly run that loads the lists these hang on
 }
+"""When each job runs: those of the groups, and that of the details."""
 
 
-def build_schedules(deployment: Deployment, jobs: Mapping[Group, Any]) -> list[ScheduleDefinition]:
+def build_schedules(deployment: Deployment, jobs: Mapping[str, Any]) -> list[ScheduleDefinition]:
     """Return a schedule for each job of ``build_jobs``, in UTC.
 
     Raises:
         SettingError: a cron string is not one; the text names the variable.
     """
-    return [_schedule(group, job, deployment) for group, job in jobs.items()]
+    return [_schedule(name, job, deployment) for name, job in jobs.items()]
 
 
-def cron_variable(group: Group) -> str:
-    """Return the environment variable that holds the cron string of a group."""
-    return f"ANALYTICS_CRON_{group.upper()}"
+def cron_variable(name: str) -> str:
+    """Return the environment variable that holds the cron string of a job."""
+    return f"ANALYTICS_CRON_{name.upper()}"
 
 
-def cron_of(group: Group, deployment: Deployment) -> str:
-    """Return the cron string of a group: the deployment's, else the environment's, else ours.
+def cron_of(name: str, deployment: Deployment) -> str:
+    """Return the cron string of a job: the deployment's, else the environment's, else ours.
 
     Raises:
         SettingError: it is not one; the text names the variable.
     """
-    given = deployment.crons.get(group, "") or os.environ.get(cron_variable(group), "")
-    cron = given.strip() or DEFAULT_CRON[group]
+    given = deployment.crons.get(name, "") or os.environ.get(cron_variable(name), "")
+    cron = given.strip() or DEFAULT_CRON[name]
     if not _is_valid(cron):
         raise SettingError(
-            f"{cron_variable(group)} is {cron!r}, which is not a cron string of five fields"
-            f" (minute, hour, day, month, weekday), such as {DEFAULT_CRON[group]!r}."
+            f"{cron_variable(name)} is {cron!r}, which is not a cron string of five fields"
+            f" (minute, hour, day, month, weekday), such as {DEFAULT_CRON[name]!r}."
         )
     return cron
 
@@ -62,12 +63,12 @@ def _is_valid(cron: str) -> bool:
     return True
 
 
-def _schedule(group: Group, job: Any, deployment: Deployment) -> ScheduleDefinition:
+def _schedule(name: str, job: Any, deployment: Deployment) -> ScheduleDefinition:
     return ScheduleDefinition(
-        name=deployment.named(f"{group}_schedule"),
+        name=deployment.named(f"{name}_schedule"),
         job=job,
-        cron_schedule=cron_of(group, deployment),
+        cron_schedule=cron_of(name, deployment),
         execution_timezone="UTC",
         default_status=DefaultScheduleStatus.STOPPED,
-        description=f"Loads the group {group}; {cron_variable(group)} sets when.",
+        description=f"Starts {name}_job; {cron_variable(name)} sets when.",
     )

@@ -25,6 +25,7 @@ from analytics_assets.sandbox.parameters import (
     read_page_size,
     read_period,
     read_volume_query,
+    with_dots,
 )
 from analytics_assets.sandbox.replies import (
     OK,
@@ -101,12 +102,15 @@ class Api:
             raise RefusedError(failure(status, "RequestError", "Not available"))
         if resource.kind in ("plain", "single"):
             return self._whole_body(route)
-        count = read_page_size(info.params, min(options.page_limit, resource.page_limit))
+        if route.record is not None:
+            return self._one_body(resource, route.record)
+        params = with_dots(info.params)
+        count = read_page_size(params, min(options.page_limit, resource.page_limit))
         if resource.kind == "audit":
-            return self._audit_body(resource, info.params, count)
+            return self._audit_body(resource, params, count)
         if resource.kind == "volume":
-            return self._volume_body(resource, info.params, count)
-        return self._list_body(route, info.params, count)
+            return self._volume_body(resource, params, count)
+        return self._list_body(route, params, count)
 
     def _whole_body(self, route: Route) -> bytes:
         rows, _ = self._page(route, 0, _EVERYTHING)
@@ -114,7 +118,16 @@ class Api:
             return envelope(route.resource, rows, None)
         if not rows:
             raise not_found()
-        return single(route.resource, rows[0])
+        parent = route.resource.parent
+        beside = {parent.field: route.parent} if parent and route.resource.echo else {}
+        return single(route.resource.list_key, rows[0], beside)
+
+    def _one_body(self, resource: Resource, identifier: str) -> bytes:
+        try:
+            record, beside = self._state.workspace.one(resource.name, identifier)
+        except KeyError:
+            raise not_found() from None
+        return single(resource.one, record, beside)
 
     def _list_body(self, route: Route, params: Mapping[str, str], count: int) -> bytes:
         resource = route.resource

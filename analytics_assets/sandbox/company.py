@@ -15,6 +15,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 Record = dict[str, Any]
@@ -44,6 +45,7 @@ _CREDENTIAL_KEYS = frozenset(
 _SECRET_MIN_LENGTH = 16
 _USERINFO = re.compile(r"://[^/:@\s]+:([^/:@\s]+)@")
 _KEPT_IDS = 20_000
+_FIRST_DAY = datetime(2023, 1, 9)
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,16 @@ def rng_for(salt: str) -> random.Random:
 def chance(rng: random.Random, share: float) -> bool:
     """Give true in a share of the cases."""
     return rng.random() < share
+
+
+def stamp(number: int, later: int = 0) -> str:
+    """Give the time of something, or that of its first or second change.
+
+    Worked out without a random generator, which costs more than all the rest of a rule.
+    """
+    minutes = number * 104_729 % 500_000 + later * (1 + number * 7_919 % 250_000)
+    moment = _FIRST_DAY + timedelta(minutes=minutes, milliseconds=number * 911 % 60_000)
+    return f"{moment.isoformat(timespec='milliseconds')}Z"
 
 
 def is_secret(key: str, value: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -37,9 +37,12 @@ class Turn:
         return pagination
 
 
-def single(resource: Resource, record: bytes) -> bytes:
-    """Put the one object there is into an answer."""
-    return b'{"data":{"%b":%b}}' % (resource.list_key.encode(), record)
+def single(name: str, record: bytes, beside: Mapping[str, str | None]) -> bytes:
+    """Put one object into an answer, with what stands beside it."""
+    fields = b"".join(
+        b'"%b":%b,' % (key.encode(), orjson.dumps(value)) for key, value in beside.items()
+    )
+    return b'{"data":{%b"%b":%b}}' % (fields, name.encode(), record)
 
 
 def envelope(

@@ -16,6 +16,27 @@ from analytics_assets.sandbox.resources import Choice
 from analytics_assets.sandbox.volume import DIMENSIONS, LONGEST, VolumeQuery
 
 DEFAULT_PAGE_SIZE = 200
+_IN_BRACKETS = re.compile(r"pagination\[(\w+)\]")
+
+
+def with_dots(params: Mapping[str, str]) -> dict[str, str]:
+    """Give the parameters with those of pagination written with dots, however they came.
+
+    The service takes ``pagination.count=2``, ``pagination[count]=2`` and also
+    ``pagination={"count":2}``, which is what its official SDK writes.
+    """
+    found = {_IN_BRACKETS.sub(r"pagination.\1", name): text for name, text in params.items()}
+    text = found.pop("pagination", None)
+    if text is None:
+        return found
+    try:
+        content = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        content = None
+    if not isinstance(content, dict):
+        raise invalid("pagination", "must be of type object")
+    given = {name: str(value) for name, value in content.items() if value is not None}
+    return {**found, **{f"pagination.{name}": value for name, value in given.items()}}
 
 
 def read_page_size(params: Mapping[str, str], limit: int) -> int:

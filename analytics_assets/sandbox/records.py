@@ -78,10 +78,12 @@ class Collection:
         if changed is not None:
             return changed
         embeds = self._resource.embedded
-        if self._embedded is not None and embeds is not None:
-            metadata = self._embedded.raw(embeds.index(self._company, index))
-            return b'%b,"metadata":%b}' % (self._own(index)[:-1], metadata)
-        return self._own(index)
+        if self._embedded is None or embeds is None:
+            return self._own(index)
+        repeated = self._embedded.raw(embeds.index(self._company, *self._place(index)))
+        if not embeds.under:
+            return repeated
+        return b'%b,"%b":%b}' % (self._own(index)[:-1], embeds.under.encode(), repeated)
 
     def put(self, record: Mapping[str, Any]) -> None:
         """Add a record, or replace the one with the same key where it stands."""
@@ -121,7 +123,9 @@ class Collection:
             return cached
         head = self._resource.to_wire(self._head(index))
         tail = self._tails.of(index + _APART * (self._parent or 0))
-        text = head if tail == b"{}" else b"%b,%b" % (head[:-1], tail[1:])
+        text = b"%b,%b" % (head[:-1], tail[1:])
+        if b"{}" in (head, tail):
+            text = tail if head == b"{}" else head
         if self._is_kept(index):
             self._cache[index] = text
         return text
@@ -135,12 +139,14 @@ class Collection:
         )
 
     def _head(self, index: int) -> Record:
-        if self._parent is None:
-            return self._resource.head(self._company, index)
-        return self._resource.head(self._company, self._parent, index)
+        return self._resource.head(self._company, *self._place(index))
+
+    def _place(self, index: int) -> tuple[int, ...]:
+        """Give what tells a record of the list: its index, after that of the parent if any."""
+        return (index,) if self._parent is None else (self._parent, index)
 
     def _find_generated(self, key: Key) -> int | None:
-        if self._resource.ids is not None:
+        if self._resource.ids is not None and self._parent is None:
             index = self._company.codecs[self._resource.name].decode(key[0])
             return index if index < self._count and self._key_at(index) == key else None
         if self._plain_keys is None:
@@ -157,11 +163,18 @@ class Children:
     Each is made when it is first asked for, and gone with its parent for good.
     """
 
-    def __init__(self, resource: Resource, company: Company, parents: Collection) -> None:
+    def __init__(
+        self,
+        resource: Resource,
+        company: Company,
+        parents: Collection,
+        embedded: Collection | None = None,
+    ) -> None:
         """Prepare one list for each of the parents."""
         self._resource = resource
         self._company = company
         self._parents = parents
+        self._embedded = embedded
         self._generated = len(parents)
         self._tails = Tails(resource, company)
         self._lists: dict[int, Collection] = {}
@@ -186,6 +199,7 @@ class Children:
                 self._company,
                 self._size(index),
                 tails=self._tails,
+                embedded=self._embedded,
                 parent=index,
             )
             self._lists[index] = found
@@ -193,6 +207,7 @@ class Children:
 
     def _size(self, index: int) -> int:
         parent = self._resource.parent
-        if parent is None or index >= self._generated:  # a parent that a test added has none yet
+        added = index >= self._generated  # by a test: it has none yet, but for what each one has
+        if parent is None or (added and self._resource.kind != "single"):
             return 0
         return parent.size(self._company, index)

@@ -19,15 +19,18 @@ _PLACE = re.compile(r"\\\{\w+\\\}")
 
 @dataclass(frozen=True)
 class Embedded:
-    """A record of another list that is repeated whole, under ``metadata``.
+    """A record of another list that is repeated whole.
 
     Attributes:
         name: the other list.
-        index: gives the index of the record in it.
+        index: gives the index of the record in it, from the company and the index of the record
+            that repeats it, with the index of the parent before it if there is one.
+        under: the field that holds it; empty if it is all there is of the record.
     """
 
     name: str
-    index: Callable[[Company, int], int]
+    index: Callable[..., int]
+    under: str = "metadata"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Choice:
     required: bool = True
 
 
-def _nothing(_company: Company, _index: int) -> Record:
+def _nothing(_company: Company, *_place: int) -> Record:
     return {}
 
 
@@ -79,6 +82,7 @@ class Resource:
             are made in rooms of their own.
         key: the fields that identify a record, within its parent if it has one; a field that is
             missing counts as an empty text.
+        alone: whether they do so without the parent.
         size: records in a workspace of scale 1.
         grows: whether the scale multiplies the size.
         ids: what identifiers look like, for lists that have some.
@@ -90,6 +94,10 @@ class Resource:
         parent: the list that this one hangs on.
         choice: the parameter that picks some of the records.
         bare: whether the value of the only key field stands for the record, as in a list of texts.
+        echo: whether the answer names the parent beside the object.
+        one: what a record is called in the answer of the path of its own, which is that of the list
+            and its identifier; empty if there is none.
+        linked: the list in which a record hangs on another one, which that answer names beside it.
         total: whether answers say how many records there are.
         last_next: how the last page says that it is the last.
         first_offset: what the cursor of the first page says.
@@ -102,6 +110,7 @@ class Resource:
     list_key: str
     kind: Kind = "list"
     key: Key = ("id",)
+    alone: bool = False
     size: int = 0
     grows: bool = True
     ids: Ids | None = None
@@ -112,6 +121,9 @@ class Resource:
     parent: Parent | None = None
     choice: Choice | None = None
     bare: bool = False
+    echo: bool = False
+    one: str = ""
+    linked: str = ""
     total: bool = True
     last_next: Literal["null", "missing"] = "null"
     first_offset: int = 0

@@ -56,7 +56,12 @@ class Workspace:
         self.company = company = Company(seed, self.counts, looks)
         self._collections = _collections(resources, company)
         self._children = {
-            row.name: Children(row, company, self._collections[row.parent.name])
+            row.name: Children(
+                row,
+                company,
+                self._collections[row.parent.name],
+                self._collections[row.embedded.name] if row.embedded else None,
+            )
             for row in resources.values()
             if row.parent is not None
         }
@@ -127,7 +132,7 @@ class Workspace:
     def secrets(self) -> set[str]:
         """Collect every secret in the clear that is served now, to search for leaks."""
         found: set[str] = set()
-        for name in ("sources", "destinations", "warehouses"):
+        for name in ("sources", "destinations", "warehouses", "destination_subscriptions"):
             for record in self.records(name):
                 found.update(record.get("writeKeys", ()))
                 found |= secrets_in(record.get("settings"))
@@ -168,6 +173,26 @@ class Workspace:
                 if choice.items() <= orjson.loads(row).items()
             ]
             return rows[offset : offset + count], len(rows)
+
+    def one(self, name: str, identifier: str) -> tuple[bytes, dict[str, str | None]]:
+        """Give one record of a list as JSON, and what its answer names beside it.
+
+        Raises:
+            KeyError: there is no such record.
+        """
+        with self._lock:
+            resource, collection = self._resources[name], self._collections[name]
+            index = collection.find((identifier,))
+            if index is None:
+                raise KeyError(identifier)
+            beside: dict[str, str | None] = {}
+            link = self._resources.get(resource.linked)
+            if link is not None and link.parent is not None:
+                try:
+                    beside[link.parent.field] = self._parent_of(link, (identifier,))
+                except KeyError:
+                    beside[link.parent.field] = None
+            return collection.raw(index), beside
 
     def usage_page(
         self, name: str, month: date, offset: int, count: int
@@ -219,16 +244,20 @@ class Workspace:
     ) -> None:
         """Take a record off a list, and with it all lists that hang on it, for good.
 
-        In a list that hangs on another one the parent is named, or is the first part of the key.
+        In a list that hangs on another one the parent is named, or is the first part of the key,
+        or the key is enough to find it.
 
         Raises:
             KeyError: there is no such record.
         """
         parts = (key,) if isinstance(key, str) else tuple(map(str, key))
-        if parent is None and self._resources[name].parent is not None:
+        resource = self._resources[name]
+        if parent is None and resource.parent is not None and not resource.alone:
             parent, *rest = parts
             parts = tuple(rest)
         with self._lock:
+            if parent is None and resource.alone:
+                parent = self._parent_of(resource, parts)
             self._editable(name, parent).remove(parts)
 
     def add_event(self, **fields: Any) -> Record:
@@ -271,6 +300,13 @@ class Workspace:
         if resource.parent is None:
             return [(None, self._collections[resource.name])]
         return self._children[resource.name].all()
+
+    def _parent_of(self, resource: Resource, key: Key) -> str:
+        """Give the parent of a record whose key says nothing of it."""
+        for parent, collection in self._children[resource.name].all():
+            if collection.find(key) is not None:
+                return parent
+        raise KeyError(key)
 
     def _list_of(self, name: str, parent: str | None) -> Collection:
         hangs_on = self._resources[name].parent

@@ -32,6 +32,7 @@ from analytics_assets.segment.responses import (
 from analytics_assets.segment.retry import Outcome, Patience
 from analytics_assets.segment.settings import ApiSettings, Log
 
+ACCEPT: Final = "application/vnd.segment.v1+json"
 OLD_PAGE_SIZE: Final = 200
 """Largest page of the older API (OpenAPI 32.0.4); right under the current one as well."""
 
@@ -99,13 +100,10 @@ class ApiSession(NetworkSession):
         self._adapter.hang_up()
 
     def prepared(
-        self, path: str, params: Mapping[str, str] | None = None
+        self, path: str, params: Mapping[str, str] | None = None, accept: str = ACCEPT
     ) -> requests.PreparedRequest:
         """Return a request to a path of the API, with the token."""
-        headers = {
-            "Authorization": f"Bearer {self._settings.token}",
-            "Accept": "application/json",
-        }
+        headers = {"Authorization": f"Bearer {self._settings.token}", "Accept": accept}
         url = self._settings.base_url + path
         return self.prepare_request(requests.Request("GET", url, params=params, headers=headers))
 

@@ -33,6 +33,7 @@ _DOCS = "https://docs.segmentapis.com/tag"
 _WORKSPACE_ID = Column("workspaceId", "text", "Workspace the record belongs to.")
 _SOURCE_ID = Column("sourceId", "text", "Source concerned; joins to sources.id.")
 _TO_SOURCE = Reference("sourceId", "sources")
+_SPACE_ID = Column("spaceId", "text", "Space concerned; joins to spaces.id.")
 
 _CATALOG_ENTRY = (
     Column("id", "text", "Catalogue identifier of the integration; the same in every workspace."),
@@ -57,6 +58,38 @@ _GROUP_MEMBERS = (
     "User Group Deleted",
 )
 """How the types of events on the members of a group begin (IAMGroupsApi.md of the SDK)."""
+_GROUP_INVITED = (
+    "Group Membership",
+    "Subjects Added to Group",
+    "User Group Created",
+    "User Group Deleted",
+)
+_PLAN_OF_SOURCE = (
+    "Source Modified",
+    "Source Connected to Tracking Plan",
+    "Source Disconnected From Tracking Plan",
+)
+"""How the types of events on the tracking plan of a source begin (TrackingPlansApi.md, the app)."""
+
+_COMPUTED = (
+    Column("id", "text", "Identifier of it."),
+    Column("name", "text", "Name shown in the app."),
+    Column("description", "text", "What it is for, as its authors put it."),
+    Column("key", "text", "Name under which it is sent to destinations."),
+    Column("enabled", "bool", "False if it is not computed."),
+    Column(
+        "definition",
+        "json",
+        "Its query in Segment's language, with names of traits and values; may be null.",
+        redact="shape",
+    ),
+    Column("status", "text", "State, such as Live, Computing or Failed; new words can appear."),
+    Column("createdBy", "text", "Author; an id of users, of a member who may have left."),
+    Column("updatedBy", "text", "Last editor; an id of users, of a member who may have left."),
+    Column("createdAt", "timestamp", "When it was made (UTC)."),
+    Column("updatedAt", "timestamp", "Last change (UTC)."),
+)
+"""Columns that audiences and computed traits share."""
 
 _DAY = Column(DAY, "timestamp", "Day up to which the counters count.")
 _API_CALLS = Column("apiCalls", "bigint", "API calls from the first of the month to this day.")
@@ -151,6 +184,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         references=(Reference("metadata.id", "catalog_sources"),),
         event_types=(
             "Source",
+            *_PLAN_OF_SOURCE,
             "Engage Warehouse Source",
             "Source Connected To Space",
             "Source Disconnected From Space",
@@ -209,6 +243,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Column("queryIdentifierColumn", "text", "Result column that tells rows apart."),
         ),
         docs=f"{_DOCS}/Reverse-ETL",
+        stage="v1alpha",
         feature="Reverse ETL",
         references=(_TO_SOURCE,),
         event_types=("Model", "Reverse ETL Model"),
@@ -279,6 +314,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Column("name", "text", "Name of the space."),
         ),
         docs=f"{_DOCS}/Spaces",
+        stage="v1alpha",
         feature="Spaces",
         event_types=("Space", "Source Connected To Space", "Source Disconnected From Space"),
     ),
@@ -335,6 +371,27 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         event_types=("Tracking Plan",),
     ),
     Endpoint(
+        name="tracking_plan_sources",
+        group="inventory",
+        path="/tracking-plans/{trackingPlanId}/sources",
+        data_selector="data.sources",
+        primary_key=("trackingPlanId", "id"),
+        description=(
+            "One row per source that is held to a tracking plan. A source has one plan at most. The"
+            " API repeats the whole source here; only its id is kept, all else is in sources."
+        ),
+        columns=(
+            Column("trackingPlanId", "text", "Tracking plan; joins to tracking_plans.id."),
+            Column("id", "text", "Source; joins to sources.id."),
+        ),
+        docs=f"{_DOCS}/Tracking-Plans",
+        feature="Protocols",
+        slice=Parent("tracking_plans", "trackingPlanId"),
+        ids_only=True,
+        references=(Reference("trackingPlanId", "tracking_plans"), Reference("id", "sources")),
+        event_types=("Tracking Plan", *_PLAN_OF_SOURCE),
+    ),
+    Endpoint(
         name="functions",
         group="inventory",
         path="/functions",
@@ -367,6 +424,169 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             ),
         ),
         event_types=("Source Function", "Destination Function"),
+    ),
+    Endpoint(
+        name="destination_subscriptions",
+        group="inventory",
+        path="/destinations/{destinationId}/subscriptions",
+        data_selector="data.subscriptions",
+        primary_key=("id",),
+        description=(
+            "One row per subscription of a destination: which events trigger which of its actions,"
+            " and with which mapping. Destinations that know no actions have none."
+        ),
+        columns=(
+            Column("id", "text", "Identifier of the subscription."),
+            Column("name", "text", "Name shown in the app."),
+            Column("actionId", "text", "Action; an id within the destination's metadata.actions."),
+            Column("actionSlug", "text", "Short name of the action."),
+            Column("destinationId", "text", "Destination; joins to destinations.id."),
+            Column("enabled", "bool", "False if it is switched off."),
+            Column(
+                "settings",
+                "json",
+                "Mapping of the action's fields; the keys depend on the action.",
+                redact="shape_and_key",
+            ),
+            Column("trigger", "text", "Which events trigger it, as an FQL expression."),
+            Column("modelId", "text", "Reverse ETL model that feeds it; empty for event streams."),
+            Column("reverseETLSchedule", "json", "When it runs, if a reverse ETL model feeds it."),
+        ),
+        docs=f"{_DOCS}/Destinations",
+        stage="v1alpha",
+        feature="Destination Subscriptions",
+        slice=Parent("destinations", "destinationId"),
+        references=(
+            Reference("destinationId", "destinations"),
+            Reference("modelId", "reverse_etl_models"),
+        ),
+        event_types=("Integration", "Destination"),
+    ),
+    Endpoint(
+        name="destination_filters",
+        group="inventory",
+        path="/destination/{destinationId}/filters",
+        data_selector="data.filters",
+        primary_key=("id",),
+        description=(
+            "One row per filter of a destination: which events it drops, samples or strips of"
+            " properties. `if` is a reserved word in SQL: quote it."
+        ),
+        columns=(
+            Column("id", "text", "Identifier of the filter."),
+            _SOURCE_ID,
+            Column("destinationId", "text", "Destination; joins to destinations.id."),
+            Column("if", "text", "Which events the filter takes, as an FQL expression."),
+            Column(
+                "actions", "json", "What happens to them: drop, sample, keep or drop properties."
+            ),
+            Column("title", "text", "Title of the filter."),
+            Column("description", "text", "What the filter is for, as its authors put it."),
+            Column("enabled", "bool", "False if the filter is switched off."),
+            Column("createdAt", "timestamp", "When the filter was made (UTC)."),
+            Column("updatedAt", "timestamp", "Last change of the filter (UTC)."),
+        ),
+        docs=f"{_DOCS}/Destination-Filters",
+        slice=Parent("destinations", "destinationId"),
+        references=(_TO_SOURCE, Reference("destinationId", "destinations")),
+        event_types=("Destination Filter",),
+    ),
+    Endpoint(
+        name="warehouse_connected_sources",
+        group="inventory",
+        path="/warehouses/{warehouseId}/connected-sources",
+        data_selector="data.sources",
+        primary_key=("warehouseId", "id"),
+        description=(
+            "One row per warehouse and source that feeds it. The API repeats the whole source here;"
+            " only its id is kept, all else is in sources."
+        ),
+        columns=(
+            Column("warehouseId", "text", "Warehouse; joins to warehouses.id."),
+            Column("id", "text", "Source; joins to sources.id."),
+        ),
+        docs=f"{_DOCS}/Warehouses",
+        slice=Parent("warehouses", "warehouseId"),
+        ids_only=True,
+        references=(Reference("warehouseId", "warehouses"), Reference("id", "sources")),
+        event_types=("Storage Destination",),
+    ),
+    Endpoint(
+        name="source_schema_settings",
+        group="inventory",
+        path="/sources/{sourceId}/settings",
+        data_selector="data.settings",
+        primary_key=("sourceId",),
+        description=(
+            "One row per source: what happens to events that its tracking plan does not name or"
+            " that break it. Without Protocols these are the defaults. No audit event tells of a"
+            " change. `group` is a reserved word in SQL: quote it."
+        ),
+        columns=(
+            _SOURCE_ID,
+            Column("track", "json", "What happens to track calls: let through, blocked, trimmed."),
+            Column("identify", "json", "The same for identify calls and their traits."),
+            Column("group", "json", "The same for group calls and their traits."),
+            Column("forwardingViolationsTo", "text", "Source that gets violations; may be empty."),
+            Column(
+                "forwardingBlockedEventsTo",
+                "text",
+                "Source that gets blocked events; may be empty.",
+            ),
+        ),
+        docs=f"{_DOCS}/Sources",
+        slice=Parent("sources", "sourceId"),
+        single=True,
+        paginated=False,
+        references=(
+            _TO_SOURCE,
+            Reference("forwardingViolationsTo", "sources"),
+            Reference("forwardingBlockedEventsTo", "sources"),
+        ),
+    ),
+    Endpoint(
+        name="audiences",
+        group="inventory",
+        path="/spaces/{spaceId}/audiences",
+        data_selector="data.audiences",
+        primary_key=("spaceId", "id"),
+        description="One row per audience of a space: who is in it by which rule, and how many.",
+        columns=(
+            _SPACE_ID,
+            *_COMPUTED,
+            Column("audienceType", "text", "Whom it holds: USERS, ACCOUNTS or LINKED entities."),
+            Column("computeCadence", "json", "Whether members are computed in batches or at once."),
+            Column("size", "json", "Number of members, and what is counted."),
+            Column("options", "json", "How members are computed: external ids, days of history."),
+            Column("schedules", "json", "When it is computed; null, as the list is asked without."),
+        ),
+        docs=f"{_DOCS}/Audiences",
+        feature="Audience",
+        slice=Parent("spaces", "spaceId"),
+        page_limit=200,
+        rate_limit=60,
+        references=(Reference("spaceId", "spaces"),),
+        event_types=("Audience",),
+    ),
+    Endpoint(
+        name="computed_traits",
+        group="inventory",
+        path="/spaces/{spaceId}/computed-traits",
+        data_selector="data.computedTraits",
+        primary_key=("spaceId", "id"),
+        description="One row per computed trait of a space: a figure worked out for each profile.",
+        columns=(
+            _SPACE_ID,
+            *_COMPUTED,
+            Column("options", "json", "How it is computed: anonymous users, days of history."),
+        ),
+        docs=f"{_DOCS}/Computed-Traits",
+        stage="v1alpha",
+        feature="Computed Trait",
+        slice=Parent("spaces", "spaceId"),
+        rate_limit=25,
+        references=(Reference("spaceId", "spaces"),),
+        event_types=("Computed Trait",),
     ),
     # catalog: what could be connected, the same for every workspace
     Endpoint(
@@ -504,6 +724,27 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         slice=Parent("groups", "userGroupId"),
         references=(Reference("userGroupId", "groups"), Reference("id", "users")),
         event_types=_GROUP_MEMBERS,
+    ),
+    Endpoint(
+        name="group_invites",
+        group="identity",
+        path="/groups/{userGroupId}/invites",
+        data_selector="data.emails",
+        primary_key=("userGroupId", "email"),
+        description=(
+            "One row per group and person who has been invited to it and has not accepted yet."
+        ),
+        columns=(
+            Column("userGroupId", "text", "Group; joins to groups.id."),
+            Column(
+                "email", "text", "E-mail address invited; joins to invites.email.", personal=True
+            ),
+        ),
+        docs=f"{_DOCS}/IAM-Groups",
+        slice=Parent("groups", "userGroupId"),
+        strings="email",
+        references=(Reference("userGroupId", "groups"), Reference("email", "invites", "email")),
+        event_types=_GROUP_INVITED,
     ),
     Endpoint(
         name="roles",
@@ -662,6 +903,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
 
 GROUPS: Final[tuple[Group, ...]] = get_args(Group)
 BY_NAME: Final[Mapping[str, Endpoint]] = MappingProxyType({e.name: e for e in ENDPOINTS})
+
+DETAILS: Final = tuple(endpoint for endpoint in ENDPOINTS if endpoint.detail)
+"""What costs a request for each record of another list, in all groups."""
 
 
 def in_group(group: Group) -> tuple[Endpoint, ...]:

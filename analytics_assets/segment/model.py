@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 Group = Literal["inventory", "catalog", "identity", "usage"]
 ColumnType = Literal["text", "bool", "bigint", "double", "timestamp", "json"]
+Stage = Literal["v1", "v1beta", "v1alpha"]
+"""Version of the API that an endpoint is offered in."""
 Redact = Literal["keep", "secret", "shape", "shape_and_key"]
 """How the values of a column are redacted; see :class:`Column`."""
 
@@ -151,6 +153,8 @@ class Endpoint:
         description: what a row is and what to know before using it.
         columns: every documented top-level field, in the order of the table.
         docs: page of the API reference.
+        stage: version of the API that the list is asked for in, so that a later one does not change
+            columns unasked.
         paginated: whether the list takes ``pagination.*`` and answers with ``data.pagination``.
         feature: product feature a workspace may lack; 401, 403 and 404 then mean "not available".
         slice: how the list is asked for, if not in one walk over its pages.
@@ -162,6 +166,8 @@ class Endpoint:
         strings: name for the values of a list of bare strings.
         page_limit: largest page the list takes, if that is less than usual.
         rate_limit: requests a minute the list takes, if that is less than usual.
+        ids_only: whether fields without a column are dropped as soon as they arrive, of a list that
+            repeats the records of another one with all their secrets.
         cursor: name of the time field that incremental loads follow.
         references: foreign keys that should hold.
         event_types: how the types of the audit events begin that may have changed these records,
@@ -177,6 +183,7 @@ class Endpoint:
     description: str
     columns: tuple[Column, ...]
     docs: str
+    stage: Stage = "v1"
     paginated: bool = True
     feature: str | None = None
     slice: Slice | None = None
@@ -186,9 +193,15 @@ class Endpoint:
     strings: str | None = None
     page_limit: int | None = None
     rate_limit: int | None = None
+    ids_only: bool = False
     cursor: str | None = None
     references: tuple[Reference, ...] = ()
     event_types: tuple[str, ...] = ()
+
+    @property
+    def accept(self) -> str:
+        """The ``Accept`` header of its requests."""
+        return f"application/vnd.segment.{self.stage}+json"
 
     @property
     def monthly(self) -> bool:
@@ -199,6 +212,11 @@ class Endpoint:
     def parent(self) -> Parent | None:
         """The list that this one hangs on, ``None`` if it stands by itself."""
         return self.slice if isinstance(self.slice, Parent) else None
+
+    @property
+    def detail(self) -> bool:
+        """Whether a load costs a request for each record of another list, so that it is daily."""
+        return self.parent is not None
 
     @property
     def window(self) -> Window | None:

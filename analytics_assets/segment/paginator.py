@@ -10,6 +10,7 @@ from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginat
 from analytics_assets.segment.client import page_size_of
 from analytics_assets.segment.errors import AnalyticsError
 from analytics_assets.segment.extraction import Extraction, Routes
+from analytics_assets.segment.model import Endpoint
 
 
 class GuardedPaginator(JSONResponseCursorPaginator):
@@ -33,7 +34,7 @@ class GuardedPaginator(JSONResponseCursorPaginator):
         return GuardedPaginator(self._extraction, self._routes)
 
     def update_state(self, response: requests.Response, data: list[Any] | None = None) -> None:
-        """Check the page; make records of bare strings."""
+        """Check the page; make records of what came, with the fields that are wanted."""
         records = data if data is not None else []
         _, chain = self._routes.find(response.request.url or "")
         try:
@@ -43,7 +44,16 @@ class GuardedPaginator(JSONResponseCursorPaginator):
             records.clear()
             self._has_next_page = False
             return
-        if name := self._extraction.endpoint.strings:
-            records[:] = [{name: value} for value in records]
+        records[:] = _wanted(self._extraction.endpoint, records)
         super().update_state(response, records)
         self._has_next_page = cursor is not None
+
+
+def _wanted(endpoint: Endpoint, records: list[Any]) -> list[Any]:
+    """Return records of bare strings, and records without what is never to be kept."""
+    if endpoint.strings:
+        return [{endpoint.strings: value} for value in records]
+    if endpoint.ids_only:
+        fields = {column.field for column in endpoint.columns}
+        return [{name: record[name] for name in fields & record.keys()} for record in records]
+    return records

@@ -58,7 +58,6 @@ def api_source(
     client: ClientConfig = {
         "base_url": settings.base_url,
         "auth": {"type": "bearer", "token": settings.token},
-        "headers": {"Accept": "application/json"},
         "session": session,
     }
     raw: dict[str, DltResource] = {}
@@ -97,6 +96,7 @@ def _config(reading: Reading, routes: Routes, settings: ApiSettings) -> Endpoint
         "endpoint": {
             "path": endpoint.path,
             "params": _params(reading.extraction, settings),
+            "headers": {"Accept": endpoint.accept},
             "data_selector": jsonpath.compile_path(endpoint.data_selector),
             "paginator": GuardedPaginator(reading.extraction, routes),
         },
@@ -190,7 +190,8 @@ def _typing(reading: Reading, routes: Routes) -> Callable[[Any], pa.Table | None
         _, chain = routes.find(page.response.request.url or "")
         if parent:
             for record in page:
-                record[parent.param] = unquote(record.pop(included))
+                asked = unquote(record.pop(included))
+                record.setdefault(parent.param, asked)  # some records name their parent themselves
         try:
             with span("type"):
                 records = unfolded(reading.endpoint, page, rows.get(chain, 0))

@@ -44,7 +44,7 @@ def walk(
         query["pagination.count"] = str(size)
     cursor: str | None = ""
     while cursor is not None:
-        request = session.prepared(path or endpoint.path, query)
+        request = session.prepared(path or endpoint.path, query, endpoint.accept)
         answer = send(request)
         records, cursor = accept(endpoint, chain, answer.body, page_size_of(request))
         yield records, cursor

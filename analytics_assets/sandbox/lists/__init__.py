@@ -8,10 +8,12 @@ from collections.abc import Mapping
 
 from analytics_assets.sandbox.lists import (
     catalog,
+    engage,
     functions,
     identity,
     inventory,
     protocols,
+    routing,
     trail,
     usage,
 )
@@ -19,7 +21,17 @@ from analytics_assets.sandbox.resources import Resource
 
 RESOURCES: Mapping[str, Resource] = {
     row.name: row
-    for module in (inventory, functions, protocols, catalog, identity, trail, usage)
+    for module in (
+        inventory,
+        functions,
+        protocols,
+        routing,
+        engage,
+        catalog,
+        identity,
+        trail,
+        usage,
+    )
     for row in module.ROWS
 }
 """Every list of the sandbox by its name."""

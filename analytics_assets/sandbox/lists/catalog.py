@@ -183,19 +183,27 @@ def _action_field(_company: Company, rng: random.Random, action_id: str, order: 
     return field
 
 
-def _action(company: Company, rng: random.Random, index: int, order: int) -> Record:
-    action_id = IdCodec(Ids(BASE58, 22), f"{company.seed}:action:{index}").encode(order)
+def action_head(company: Company, index: int, order: int) -> Record:
+    """Give identifier, slug and name of an action of a tool; each tool has two."""
+    rng = company.rng(f"action:{index}", order)
     verb = rng.choice(("Send", "Upsert", "Track", "Sync", "Remove"))
     noun = rng.choice(_FIELD_WORDS)
     return {
-        "id": action_id,
+        "id": IdCodec(Ids(BASE58, 22), f"{company.seed}:action:{index}").encode(order),
         "slug": f"{verb.lower()}-{noun}-{order}",
         "name": f"{verb} {noun}",
+    }
+
+
+def _action(company: Company, rng: random.Random, index: int, order: int) -> Record:
+    head = action_head(company, index, order)
+    return {
+        **head,
         "description": _text(rng, 1),
         "platform": rng.choice(("CLOUD", "CLOUD", "MOBILE", "WEB")),
         "hidden": chance(rng, 0.1),
         "defaultTrigger": rng.choice((None, 'type = "track"', 'type = "identify"')),
-        "fields": [_action_field(company, rng, action_id, number) for number in range(4)],
+        "fields": [_action_field(company, rng, head["id"], number) for number in range(4)],
     }
 
 
@@ -314,6 +322,7 @@ ROWS = (
         "catalog_destinations",
         "/catalog/destinations",
         "destinationsCatalog",
+        one="destinationMetadata",
         size=420,
         grows=False,
         ids=Ids(HEX, 24),
@@ -324,6 +333,7 @@ ROWS = (
         "catalog_sources",
         "/catalog/sources",
         "sourcesCatalog",
+        one="sourceMetadata",
         size=380,
         grows=False,
         ids=Ids(BASE62, 10),
@@ -335,6 +345,7 @@ ROWS = (
         "catalog_warehouses",
         "/catalog/warehouses",
         "warehousesCatalog",
+        one="warehouseMetadata",
         size=14,
         grows=False,
         ids=Ids(BASE62, 10),

@@ -65,6 +65,7 @@ ROWS = (
         "functions",
         "/functions",
         "functions",
+        one="function",
         size=40,
         ids=Ids(BASE58, 22),
         head=_functions_head,

@@ -136,6 +136,15 @@ def _group_users_head(company: Company, group: int, index: int) -> Record:
     return users_head(company, (first + index * step) % users)
 
 
+def _invited_of(company: Company, group: int) -> int:
+    usual = company.counts.get("group_invites", (2, 0, 1, 0, 3)[group % 5])
+    return min(usual, company.counts["invites"])
+
+
+def _group_invites_head(company: Company, group: int, index: int) -> Record:
+    return _invites_head(company, company.wrapped("invites", group * 3 + index))
+
+
 def _invites_head(company: Company, index: int) -> Record:
     job = company.rng("invites", index).choice(_JOBS)
     return {"email": f"{job.lower().replace(' ', '.')}.invited.{index + 1}@example.com"}
@@ -146,6 +155,7 @@ ROWS = (
         "users",
         "/users",
         "users",
+        one="user",
         size=150,
         ids=Ids(BASE58, 22),
         head=users_head,
@@ -187,6 +197,7 @@ ROWS = (
         "groups",
         "/groups",
         "userGroups",
+        one="userGroup",
         size=10,
         ids=Ids(BASE58, 22),
         head=_groups_head,
@@ -200,6 +211,16 @@ ROWS = (
         "users",
         parent=Parent("groups", "userGroupId", _members_of),
         head=_group_users_head,
+        last_next="missing",
+    ),
+    Resource(
+        "group_invites",
+        "/groups/{userGroupId}/invites",
+        "emails",
+        key=("email",),
+        parent=Parent("groups", "userGroupId", _invited_of),
+        head=_group_invites_head,
+        bare=True,
         last_next="missing",
     ),
 )

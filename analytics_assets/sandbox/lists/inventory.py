@@ -15,7 +15,8 @@ def _catalog_source_of(company: Company, index: int) -> int:
     return company.wrapped("catalog_sources", index * 31 + 5)
 
 
-def _catalog_destination_of(company: Company, index: int) -> int:
+def catalog_destination_of(company: Company, index: int) -> int:
+    """Give the index in the catalog of the tool behind a destination."""
     return company.wrapped("catalog_destinations", index * 17 + 3)
 
 
@@ -28,13 +29,18 @@ def _write_keys(company: Company, index: int) -> list[str]:
     return [company.secret("write-key", index, n)[:32] for n in range(number)]
 
 
+def source_id(company: Company, index: int) -> Record:
+    """Give the identifier of a source, which is all that other lists need of one."""
+    return {"id": company.id_at("sources", index)}
+
+
 def sources_head(company: Company, index: int) -> Record:
     """Give what is a source's own."""
     surface = _SURFACES[index % len(_SURFACES)]
     kind = _SURFACE_KINDS[index // len(_SURFACES) % len(_SURFACE_KINDS)]
     name = f"{surface} {kind} {index + 1}"
     head: Record = {
-        "id": company.id_at("sources", index),
+        **source_id(company, index),
         "slug": name.lower().replace(" ", "_"),
         "writeKeys": _write_keys(company, index),
     }
@@ -69,7 +75,7 @@ def destinations_head(company: Company, index: int) -> Record:
         "sourceId": company.id_of("sources", index * 13 + index // 7),
     }
     if index % 8:
-        tool, _ = brand(_catalog_destination_of(company, index))
+        tool, _ = brand(catalog_destination_of(company, index))
         head["name"] = f"{tool} {index + 1}" if index % 11 else ""
     return head
 
@@ -236,6 +242,7 @@ ROWS = (
         "warehouses",
         "/warehouses",
         "warehouses",
+        one="warehouse",
         size=6,
         ids=Ids(BASE58, 22),
         head=warehouses_head,
@@ -246,6 +253,8 @@ ROWS = (
         "sources",
         "/sources",
         "sources",
+        one="source",
+        linked="tracking_plan_sources",
         size=120,
         ids=Ids(BASE58, 22),
         head=sources_head,
@@ -257,16 +266,18 @@ ROWS = (
         "destinations",
         "/destinations",
         "destinations",
+        one="destination",
         size=200,
         ids=Ids(BASE58, 22),
         head=destinations_head,
         tail=_destinations_tail,
-        embedded=Embedded("catalog_destinations", _catalog_destination_of),
+        embedded=Embedded("catalog_destinations", catalog_destination_of),
     ),
     Resource(
         "reverse_etl_models",
         "/reverse-etl-models",
         "models",
+        one="reverseEtlModel",
         size=12,
         ids=Ids(BASE58, 22, salt="models"),
         head=reverse_etl_models_head,
@@ -277,6 +288,7 @@ ROWS = (
         "transformations",
         "/transformations",
         "transformations",
+        one="transformation",
         size=25,
         ids=Ids(BASE58, 22),
         head=transformations_head,
@@ -287,7 +299,8 @@ ROWS = (
         "spaces",
         "/spaces",
         "spaces",
-        size=3,
+        one="space",
+        size=2,
         ids=Ids(BASE62, 27),
         head=_spaces_head,
     ),

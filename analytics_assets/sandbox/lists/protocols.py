@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
 from typing import Final
 
-from analytics_assets.sandbox.company import BASE62, Company, Ids, Record, chance
-from analytics_assets.sandbox.resources import Choice, Parent, Resource
+from analytics_assets.sandbox.company import BASE62, Company, Ids, Record, chance, stamp
+from analytics_assets.sandbox.lists.inventory import source_id
+from analytics_assets.sandbox.resources import Choice, Embedded, Parent, Resource
 
 _AREAS = ("Storefront", "Checkout", "Companion App", "Help Centre", "Billing", "Back Office")
 _TOPICS = ("Core Events", "Marketing Events", "Server Events", "Experiments", "Identity")
@@ -14,7 +15,6 @@ _PLAN_TYPES = (
     "LIVE", "LIVE", "ENGAGE", "LIVE", "PROPERTY_LIBRARY", "LIVE", "RULE_LIBRARY", "LIVE", "LIVE",
     "TEMPLATE",
 )  # fmt: skip
-_START = datetime(2023, 1, 9)
 _THINGS = (
     "Product", "Order", "Cart", "Checkout Step", "Coupon", "Payment", "Refund", "Shipment",
     "Review", "Search", "Banner", "Newsletter", "Account", "Subscription", "Invoice", "Ticket",
@@ -60,16 +60,6 @@ _TOKEN: Record = {
 }
 
 
-def _stamp(number: int, later: int = 0) -> str:
-    """Give the time of something, or that of its first or second change.
-
-    Worked out without a random generator, which costs more than all the rest of a rule.
-    """
-    minutes = number * 104_729 % 500_000 + later * (1 + number * 7_919 % 250_000)
-    moment = _START + timedelta(minutes=minutes, milliseconds=number * 911 % 60_000)
-    return f"{moment.isoformat(timespec='milliseconds')}Z"
-
-
 def _tracking_plans_head(company: Company, index: int) -> Record:
     name = f"{_AREAS[index % len(_AREAS)]} {_TOPICS[index // len(_AREAS) % len(_TOPICS)]}"
     generation = index // (len(_AREAS) * len(_TOPICS))
@@ -81,8 +71,8 @@ def _tracking_plans_head(company: Company, index: int) -> Record:
         "resourceSchemaId": f"rs_{identifier[:2:-1]}",
         "slug": "",
         "type": _PLAN_TYPES[index % len(_PLAN_TYPES)],
-        "updatedAt": _stamp(number, 1),
-        "createdAt": _stamp(number),
+        "updatedAt": stamp(number, 1),
+        "createdAt": stamp(number),
     }
 
 
@@ -121,11 +111,11 @@ def _tracking_plan_rules_head(company: Company, plan: int, index: int) -> Record
     if key is not None:
         head["key"] = key
     number = company.seed + plan * 97 + index
-    head["createdAt"] = _stamp(number)
+    head["createdAt"] = stamp(number)
     if index % 7:
-        head["updatedAt"] = _stamp(number, 1)
+        head["updatedAt"] = stamp(number, 1)
     if outdated:
-        head["deprecatedAt"] = _stamp(number, 2)
+        head["deprecatedAt"] = stamp(number, 2)
     return head
 
 
@@ -158,11 +148,35 @@ def _tracking_plan_rules_tail(company: Company, variant: int) -> Record:
     }
 
 
+def _live_before(plan: int) -> int:
+    """Tell how many of the plans before one are live."""
+    rounds, place = divmod(plan, len(_PLAN_TYPES))
+    return rounds * _PLAN_TYPES.count("LIVE") + _PLAN_TYPES[:place].count("LIVE")
+
+
+def _sources_of(company: Company, plan: int) -> Sequence[int]:
+    """Give the indexes of the sources of a plan; three of four sources have one, a live one."""
+    if _PLAN_TYPES[plan % len(_PLAN_TYPES)] != "LIVE":
+        return ()
+    live = _live_before(company.counts["tracking_plans"])
+    own = range(_live_before(plan), company.counts["sources"], live)
+    return [n for n in own if (n + 2) % 4][: company.counts.get("tracking_plan_sources")]
+
+
+def _source_of(company: Company, plan: int, index: int) -> int:
+    return _sources_of(company, plan)[index]
+
+
+def _tracking_plan_sources_head(company: Company, plan: int, index: int) -> Record:
+    return source_id(company, _source_of(company, plan, index))
+
+
 ROWS = (
     Resource(
         "tracking_plans",
         "/tracking-plans",
         "trackingPlans",
+        one="trackingPlan",
         size=30,
         ids=Ids(BASE62, 27, prefix="tp_"),
         head=_tracking_plans_head,
@@ -187,5 +201,18 @@ ROWS = (
         total=False,
         last_next="missing",
         rate_limit=200,
+    ),
+    Resource(
+        "tracking_plan_sources",
+        "/tracking-plans/{trackingPlanId}/sources",
+        "sources",
+        parent=Parent(
+            "tracking_plans",
+            "trackingPlanId",
+            lambda company, plan: len(_sources_of(company, plan)),
+        ),
+        head=_tracking_plan_sources_head,
+        embedded=Embedded("sources", _source_of, under=""),
+        last_next="missing",
     ),
 )

@@ -71,7 +71,7 @@ def _advice(endpoint: Endpoint) -> str:
 
 
 def _used(this: Examination, reference: Reference) -> Uses:
-    """Return the values that stand in live rows.
+    """Return the values that stand in live rows; an empty text points nowhere, and is meant to.
 
     JSON is taken apart here: each database has functions of its own for it.
     """
@@ -82,11 +82,15 @@ def _used(this: Examination, reference: Reference) -> Uses:
     where = f"FROM {this.table} WHERE {live} AND {filled}"
     if not inside:
         found = tables.rows(f"SELECT {column}, count(*), min({key}) {where} GROUP BY {column}")
-        return {value: {"rows": int(rows), "example": shown(row)} for value, rows, row in found}
+        return {
+            value: {"rows": int(rows), "example": shown(row)}
+            for value, rows, row in found
+            if value != ""
+        }
     used: dict[Any, dict[str, Any]] = {}
     for row, document in tables.rows(f"SELECT {key}, {column} {where} ORDER BY {key}"):
         parsed = json.loads(document) if isinstance(document, (str, bytes)) else document
-        for value in {value for value in values_at(parsed, inside) if value is not None}:
+        for value in {value for value in values_at(parsed, inside) if value not in (None, "")}:
             used.setdefault(value, {"rows": 0, "example": shown(row)})["rows"] += 1
     return used
 
