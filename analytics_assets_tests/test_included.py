@@ -31,7 +31,7 @@ def test_jobs_and_sensors_know_only_what_is_there(monkeypatch: pytest.MonkeyPatc
     assert keys == {e.name for e in ENDPOINTS} - {"sources", *USAGE}
     assert not repository.has_job("usage_job")
     sensor = repository.get_sensor_def("workspace_changes")
-    assert "sources" not in str(sensor.asset_selection)
+    assert '"sources"' not in str(sensor.asset_selection)
 
 
 @pytest.mark.unit
