@@ -191,6 +191,20 @@ def test_masking_can_be_turned_off(start: Callable[..., Project]) -> None:
         assert stored[record["id"]]["settings"] == record.get("settings")
 
 
+def test_a_credential_in_any_json_column_is_replaced(start: Callable[..., Project]) -> None:
+    """Prevents that a token somebody put into a label or a list of properties is stored."""
+    project = start()
+    token = "ghp_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"
+    served = project.sandbox.served("sources")[0]
+    labels = [{"key": "deploy", "value": f"with {token}"}, {"key": "team", "value": "growth"}]
+    project.sandbox.workspace.put("sources", {**served, "labels": labels})
+    assert project.materialize("sources").success
+    [stored] = [row["labels"] for row in project.rows("sources") if row["id"] == served["id"]]
+    assert stored[1] == labels[1]
+    assert stored[0]["key"] == "deploy"
+    assert files_with([token], [project.folder]) == []
+
+
 def test_whoever_starts_a_run_cannot_turn_masking_off(start: Callable[..., Project]) -> None:
     """Prevents that the launchpad is enough to have all write keys stored in the clear."""
     project = start()

@@ -257,11 +257,13 @@ class RowTyper:
         if column.redacted:
             return convert([_redacted(redactor, column, value) for value in values])
         array = convert(values)
-        if column.type != "text":
-            return array
+        texts = array if column.type == "text" else pa.array(_texts(values), pa.string())
         filtered = self._prefilters.setdefault(column.field, Prefilter(redactor.by_shape))
-        changed = filtered.replaced(array)
-        return convert([changed.get(value, value) for value in values]) if changed else array
+        if not (changed := filtered.replaced(texts)):
+            return array
+        if column.type == "json":
+            return convert([redactor.by_shape(value) for value in values])
+        return convert([changed.get(value, value) for value in values])
 
     def _locate(self, column: Column, values: Sequence[Any], first_row: int) -> BadValue:
         """Find the first value that does not fit, for the message, which may not show a secret."""
@@ -280,6 +282,15 @@ class RowTyper:
             shown = "" if hidden else f" {Redactor().by_key(value, column.field)!r:.60}"
             return f"expected {column.type}, got {_kind(value)}{shown}"
         return None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts of a value, at any depth."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
 
 
 def _redacted(redactor: Redactor, column: Column, value: Any) -> Any:
