@@ -40,12 +40,19 @@ _CATALOG_ENTRY = (
     Column("name", "text", "Name shown in the catalogue."),
     Column("slug", "text", "Short name as used in URLs."),
     Column("description", "text", "What the integration does, in English; may hold Markdown."),
-    Column("logos", "json", "Addresses of logo images: `default`, `mark` and `alt`."),
-    Column("options", "json", "Settings that can be made: name, type, default, whether required."),
+    Column(
+        "logos", "json", "Addresses of logo images: `default`, `mark` and `alt`.", redact="public"
+    ),
+    Column(
+        "options",
+        "json",
+        "Settings that can be made: name, type, default, whether required.",
+        redact="public",
+    ),
 )
 _CATALOG_LISTING = (
     Column("status", "text", "Release stage, such as PUBLIC, PUBLIC_BETA or DEPRECATED."),
-    Column("categories", "json", "Categories the catalogue files it under."),
+    Column("categories", "json", "Categories the catalogue files it under.", redact="public"),
     Column("partnerOwned", "bool", "True if a partner maintains it, not Segment."),
 )
 
@@ -137,7 +144,12 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Column("id", "text", "Identifier of this warehouse connection."),
             _WORKSPACE_ID,
             Column("enabled", "bool", "False if loading into the warehouse is switched off."),
-            Column("metadata", "json", "Copy of this kind's entry in catalog_warehouses."),
+            Column(
+                "metadata",
+                "json",
+                "Copy of this kind's entry in catalog_warehouses.",
+                redact="public",
+            ),
             Column(
                 "settings",
                 "json",
@@ -165,7 +177,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             Column("name", "text", "Name given by the workspace; empty if nobody named it."),
             _WORKSPACE_ID,
             Column("enabled", "bool", "False if the source turns data away."),
-            Column("metadata", "json", "Copy of this kind's entry in catalog_sources."),
+            Column(
+                "metadata", "json", "Copy of this kind's entry in catalog_sources.", redact="public"
+            ),
             Column(
                 "settings",
                 "json",
@@ -211,6 +225,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
                 "json",
                 "Copy of the tool's entry in catalog_destinations, contact people included.",
                 personal=True,
+                redact="public",
             ),
             Column(
                 "settings",
@@ -602,20 +617,56 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         columns=(
             *_CATALOG_ENTRY,
             *_CATALOG_LISTING,
-            Column("previousNames", "json", "Names it went by before."),
+            Column("previousNames", "json", "Names it went by before.", redact="public"),
             Column("website", "text", "Site of the company behind the tool."),
-            Column("components", "json", "Code that it ships per platform, and who owns the code."),
-            Column("supportedFeatures", "json", "Which connection modes it has, and replay."),
             Column(
-                "supportedMethods", "json", "Calls that it accepts, such as track and identify."
+                "components",
+                "json",
+                "Code that it ships per platform, and who owns the code.",
+                redact="public",
             ),
-            Column("supportedPlatforms", "json", "Platforms that may send it events."),
-            Column("supportedRegions", "json", "Regions in which it can be used."),
-            Column("regionEndpoints", "json", "Endpoints that it has in those regions."),
+            Column(
+                "supportedFeatures",
+                "json",
+                "Which connection modes it has, and replay.",
+                redact="public",
+            ),
+            Column(
+                "supportedMethods",
+                "json",
+                "Calls that it accepts, such as track and identify.",
+                redact="public",
+            ),
+            Column(
+                "supportedPlatforms", "json", "Platforms that may send it events.", redact="public"
+            ),
+            Column("supportedRegions", "json", "Regions in which it can be used.", redact="public"),
+            Column(
+                "regionEndpoints",
+                "json",
+                "Endpoints that it has in those regions.",
+                redact="public",
+            ),
             Column("multiInstanceSupportedVersion", "text", "Support for several per source."),
-            Column("actions", "json", "Actions that it can perform, with their input fields."),
-            Column("presets", "json", "Subscriptions that are prepared for new connections."),
-            Column("contacts", "json", "People to ask about the integration.", personal=True),
+            Column(
+                "actions",
+                "json",
+                "Actions that it can perform, with their input fields.",
+                redact="public",
+            ),
+            Column(
+                "presets",
+                "json",
+                "Subscriptions that are prepared for new connections.",
+                redact="public",
+            ),
+            Column(
+                "contacts",
+                "json",
+                "People to ask about the integration.",
+                personal=True,
+                redact="public",
+            ),
         ),
         docs=f"{_DOCS}/Catalog",
     ),

@@ -10,7 +10,7 @@ Group = Literal["inventory", "catalog", "identity", "usage"]
 ColumnType = Literal["text", "bool", "bigint", "double", "timestamp", "json"]
 Stage = Literal["v1", "v1beta", "v1alpha"]
 """Version of the API that an endpoint is offered in."""
-Redact = Literal["keep", "secret", "shape", "shape_and_key"]
+Redact = Literal["public", "keep", "secret", "shape", "shape_and_key"]
 """How the values of a column are redacted; see :class:`Column`."""
 
 DAY: Final = "timestamp"
@@ -30,8 +30,9 @@ class Column:
         description: one line for the reader of the table.
         missing: what stands for a value that a record lacks, in a column of the key.
         personal: whether the value is, or holds, personal data.
-        redact: what is replaced before a value is stored. ``keep``: nothing but text that is a
-            credential by its shape, which nobody expects there. ``shape``: the same, in
+        redact: what is replaced before a value is stored. ``public``: nothing, as Segment itself
+            publishes it. ``keep``: nothing but text that is a credential by its shape, which nobody
+            expects there. ``shape``: the same, in
             definitions that may hold credentials, such as SQL, conditions and JSON schemas, whose
             keys are names of the user's own. ``shape_and_key``: in settings also what stands under
             a key that names a credential. ``secret``: the value as a whole.
@@ -57,7 +58,7 @@ class Column:
     @property
     def redacted(self) -> bool:
         """Whether secrets are expected in it, so that it is marked, and hidden in previews."""
-        return self.redact != "keep"
+        return self.redact not in ("public", "keep")
 
 
 @dataclass(frozen=True)

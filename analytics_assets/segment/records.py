@@ -252,7 +252,7 @@ class RowTyper:
         """Type values, with what must not be stored replaced."""
         convert = _exact_json if mended and column.type == "json" else _CONVERTERS[column.type]
         redactor = self._redactor
-        if redactor is None or column.type not in ("text", "json"):
+        if redactor is None or column.type not in ("text", "json") or column.redact == "public":
             return convert(values)
         if column.redacted:
             return convert([_redacted(redactor, column, value) for value in values])
