@@ -8,7 +8,7 @@ what is missing in both is gone; if not, nothing is marked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +18,7 @@ from analytics_assets.segment.model import Values
 from analytics_assets.segment.pages import Chain, doubt_of
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.reading_session import ReadingSession
+from analytics_assets.segment.staging import Key
 from analytics_assets.segment.walk import walk
 
 Walk = tuple[Extraction, str]
@@ -92,12 +93,17 @@ def _walks_behind(reading: Reading) -> Iterator[Walk]:
         if extraction.pages > 1:
             yield from ((extraction, name) for name in extraction.chains)
         return
-    fields = [column.field for column in reading.endpoint.columns]
-    keys = reading.endpoint.key_columns
-    place = keys.index(reading.endpoint.columns[fields.index(way.param)].name)
-    parents = {str(key[place]) for key in staging.missing}
-    if extraction.parent.pages > 1 and not parents <= extraction.chains.keys():
+    parents = _parents_of(reading, staging.missing)
+    if extraction.parent.pages > 1 and not (parents and parents <= extraction.chains.keys()):
         yield from ((extraction.parent, name) for name in extraction.parent.chains)
-    for name in sorted(parents & extraction.chains.keys() - extraction.gone):
+    standing = extraction.chains.keys() - extraction.gone
+    for name in sorted(parents & standing if parents else standing):
         if extraction.chains[name].pages > 1:
             yield extraction, name
+
+
+def _parents_of(reading: Reading, missing: Collection[Key]) -> frozenset[str]:
+    """Return the parents that missing rows hang on; none if their keys do not tell."""
+    keys, way = reading.endpoint.key_columns, reading.endpoint.parent
+    name = next((c.name for c in reading.endpoint.columns if way and c.field == way.param), "")
+    return frozenset(str(key[keys.index(name)]) for key in missing) if name in keys else frozenset()
