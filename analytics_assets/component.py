@@ -61,8 +61,11 @@ class SegmentWorkspaceComponent(Component, Resolvable):
         select: names of assets, or of groups, to have; default: all.
         owners: e-mail addresses and teams (``team:data``) that answer for the assets.
         tags: tags of every asset.
-        crons: cron strings by job (the groups, such as ``inventory``, and ``details``), in UTC.
+        crons: cron strings by job (the groups, such as ``inventory``, ``details`` and
+            ``reports``), in UTC.
         sensor_seconds: seconds between two looks at the audit trail.
+        plan_mtu: tracked users a month that the plan includes, for ``month_forecast``.
+        plan_api_calls: API calls a month that the plan includes.
         redact_secrets: false stores secrets as they are served.
         translation: changes what each asset shows, as with other components; ``{{ spec }}`` is
             the asset as it would be, ``{{ resource.name }}`` its table.
@@ -80,6 +83,8 @@ class SegmentWorkspaceComponent(Component, Resolvable):
     tags: Mapping[str, str] | None = None
     crons: Mapping[str, str] | None = None
     sensor_seconds: int | None = None
+    plan_mtu: int | None = None
+    plan_api_calls: int | None = None
     redact_secrets: bool | None = None
     translation: Translation | None = None
 
@@ -99,6 +104,8 @@ class SegmentWorkspaceComponent(Component, Resolvable):
             tags=self.tags,
             crons=self.crons,
             sensor_seconds=self.sensor_seconds,
+            plan_mtu=self.plan_mtu,
+            plan_api_calls=self.plan_api_calls,
             redact_secrets=self.redact_secrets,
         )
 

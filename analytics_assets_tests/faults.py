@@ -78,7 +78,7 @@ def add_undeclared(sandbox: Sandbox) -> None:
 
 def without_details(group: str) -> list[str]:
     """Return the assets of a group that cost a request or few: what its job loads every hour."""
-    return [e.name for e in in_group(group) if not e.detail]  # type: ignore[arg-type]
+    return [e.name for e in in_group(group) if not e.detail]
 
 
 def hanging_on(name: str) -> list[str]:
@@ -89,7 +89,7 @@ def hanging_on(name: str) -> list[str]:
 def change_everything(project: Project, group: str) -> None:
     """Change every list of a group: a table that was loaded differs from one that was not."""
     workspace, now = project.sandbox.workspace, project.sandbox.clock()
-    for endpoint in in_group(group):  # type: ignore[arg-type]
+    for endpoint in in_group(group):
         name = endpoint.name
         if name == "audit_events":
             workspace.add_event(type="Source Created")

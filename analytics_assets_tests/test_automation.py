@@ -34,6 +34,7 @@ from analytics_assets.orchestration.freshness import freshness_policy, longest_g
 from analytics_assets.orchestration.resources import AnalyticsApi
 from analytics_assets.orchestration.retries import RETRY_TAGS, backoff_seconds
 from analytics_assets.orchestration.schedules import DEFAULT_CRON
+from analytics_assets.reports.catalogue import reports
 from analytics_assets.sandbox import Options, Reply, RequestInfo
 from analytics_assets.segment import audit_trail as audit
 from analytics_assets.segment.audit_trail import Cursor, assets_of
@@ -41,12 +42,14 @@ from analytics_assets.segment.endpoints import ENDPOINTS, GROUPS, in_group
 from analytics_assets.segment.errors import SettingError
 from analytics_assets_tests.conftest import SMALL
 from analytics_assets_tests.harness import (
+    ALL_ASSETS,
     Project,
     environment,
     failure_of,
     materialized,
     own_definitions,
     own_sensor,
+    own_specs,
 )
 from analytics_assets_tests.requests_made import expected_requests, requests_by_name
 
@@ -185,7 +188,7 @@ def jobs_of_rows() -> dict[str, set[str]]:
     groups: dict[str, set[str]] = {
         group: {e.name for e in in_group(group)} - details for group in GROUPS
     }
-    return {**groups, "details": details}
+    return {**groups, "details": details, "reports": set(reports())}
 
 
 @pytest.mark.parametrize("name", DEFAULT_CRON)
@@ -220,7 +223,7 @@ def test_schedules_do_not_start_together() -> None:
 def test_every_asset_is_loaded_by_one_job() -> None:
     """An asset that no job loads grows old; one that two load costs its requests twice."""
     found = [name for names in jobs_of_rows().values() for name in names]
-    assert sorted(found) == sorted(endpoint.name for endpoint in ENDPOINTS)
+    assert sorted(found) == sorted(ALL_ASSETS)
     assert len(jobs_of_rows()["details"]) == 10
 
 
@@ -321,10 +324,9 @@ def test_freshness_fits_the_schedule(cron: str, hours: int) -> None:
 def test_every_asset_has_the_freshness_policy_of_its_job() -> None:
     """An asset without one can stop being loaded unseen; an hourly one on a daily asset alarms."""
     jobs = {name: job for job, names in jobs_of_rows().items() for name in names}
-    for assets in defs.assets or ():
-        for spec in assets.specs:  # type: ignore[union-attr]
-            cron = DEFAULT_CRON[jobs[spec.key.to_user_string()]]
-            assert spec.freshness_policy == freshness_policy(cron), spec.key
+    for spec in own_specs():
+        cron = DEFAULT_CRON[jobs[spec.key.to_user_string()]]
+        assert spec.freshness_policy == freshness_policy(cron), spec.key
 
 
 # Retries.

@@ -14,7 +14,7 @@ import analytics_assets
 from analytics_assets.definitions import defs
 from analytics_assets.segment.endpoints import ENDPOINTS
 from analytics_assets.segment.model import Endpoint
-from analytics_assets_tests.harness import ALL_TABLES, own_specs
+from analytics_assets_tests.harness import ALL_ASSETS, own_specs
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORT_FACTOR = 1.3
@@ -68,7 +68,7 @@ def spec(endpoint: Endpoint) -> AssetSpec:
 def test_they_load_with_an_empty_environment_and_no_network(tmp_path: Path) -> None:
     """Prevents definitions that need a token, a setting, a home or the API just to be shown."""
     code = f"{NO_NETWORK}\nimport analytics_assets\nprint(len(analytics_assets.defs.assets))"
-    assert succeed([sys.executable, "-c", code], tmp_path, tmp_path).split()[-1] == "1"
+    assert succeed([sys.executable, "-c", code], tmp_path, tmp_path).split()[-1] == "2"
     assert list(tmp_path.glob("*.duckdb")) == []
 
 
@@ -90,7 +90,7 @@ def test_both_module_names_list_the_same_assets(tmp_path: Path, module: str) -> 
     """Prevents that `-m analytics_assets`, the command of the README, finds no definitions."""
     words = [sys.executable, "-m", "dagster", "asset", "list", "-m", module]
     listed = {line.strip() for line in succeed(words, tmp_path).splitlines()}
-    assert listed >= ALL_TABLES
+    assert listed >= ALL_ASSETS
 
 
 @pytest.mark.unit
@@ -131,10 +131,19 @@ def processor_seconds(code: str, home: Path) -> float:
 
 
 @pytest.mark.unit
-def test_there_is_one_asset_per_endpoint_and_nothing_else() -> None:
-    """Prevents assets that are lost, doubled or prefixed on the way from the table of endpoints."""
+def test_there_is_one_asset_per_endpoint_and_report_and_nothing_else() -> None:
+    """Prevents assets that are lost, doubled or prefixed on the way from endpoints and reports."""
     keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
-    assert keys == ALL_TABLES
+    assert keys == {*ALL_ASSETS, "segment_workspace"}
+
+
+@pytest.mark.unit
+@every_endpoint
+def test_every_table_hangs_on_the_workspace(endpoint: Endpoint) -> None:
+    """Prevents islands in the lineage: a list hangs on the workspace, a child on its parent."""
+    keys = defs.resolve_asset_graph().get(AssetKey(endpoint.name)).parent_keys
+    parent = endpoint.parent.resource if endpoint.parent else "segment_workspace"
+    assert keys == {AssetKey(parent)}
 
 
 @pytest.mark.unit
@@ -171,7 +180,7 @@ def test_the_table_name_follows_the_dataset(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ANALYTICS_DATASET", "segment_copy")
     assert {spec.metadata["dagster/table_name"] for spec in own_specs()} == {
-        f"segment_copy.{name}" for name in ALL_TABLES
+        f"segment_copy.{name}" for name in ALL_ASSETS
     }
 
 

@@ -26,6 +26,7 @@ from analytics_assets_tests.harness import (
     expected_rows,
     failure_of,
     materialized,
+    table_of,
 )
 
 
@@ -50,7 +51,7 @@ class FilesProject(Project):
 
     def rows(self, table: str, *, live: bool = True) -> list[Row]:
         """Return the newest row of each key, as the README tells readers of plain files to."""
-        endpoint, folder = BY_NAME[table], f"{self.dataset}/{table}"
+        endpoint, folder = table_of(table), f"{self.dataset}/{table}"
         if self.env.get("ANALYTICS_TABLE_FORMAT") == "delta":
             found = DeltaTable(folder).to_pyarrow_table().to_pylist()
         else:

@@ -33,6 +33,7 @@ from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, in_group
 from analytics_assets.segment.errors import SettingError
 from analytics_assets_tests.conftest import SMALL
 from analytics_assets_tests.harness import (
+    ALL_ASSETS,
     Project,
     assert_same,
     clean_environment,
@@ -198,7 +199,7 @@ def test_two_workspaces_beside_the_hosts_own(host: Host) -> None:
     assert "OWN ASSET the host's own" in said
     for region in ("us", "eu"):
         host.assert_equal(region, ALL)
-        assert host.tables(region) == set(ALL)
+        assert host.tables(region) == ALL_ASSETS
     assert len(host.us.rows("sources")) != len(host.eu.rows("sources"))
 
 
@@ -229,8 +230,8 @@ def run(
 
 
 def specs_of(definitions: Definitions) -> list[AssetSpec]:
-    """Return the specs of all assets."""
-    return [spec for spec in definitions.resolve_all_asset_specs() if spec.group_name]
+    """Return the specs of all assets that a run makes."""
+    return [spec for spec in definitions.resolve_all_asset_specs() if spec.freshness_policy]
 
 
 def test_baselines_do_not_cross(project: Project) -> None:
@@ -284,7 +285,7 @@ def test_what_the_translator_returns_holds_everywhere(project: Project) -> None:
     with environment(project.env):
         definitions = build_segment_definitions(name="own", translator=Renamed())
     specs = {spec.key: spec for spec in specs_of(definitions)}
-    assert set(specs) == {AssetKey(["crm", f"segment_{name}"]) for name in ALL}
+    assert set(specs) == {AssetKey(["crm", f"segment_{name}"]) for name in ALL_ASSETS}
     assert {(spec.group_name, *spec.owners) for spec in specs.values()} == {("crm", "team:crm")}
     assert all(spec.tags["team"] == "crm" for spec in specs.values())
     rules = specs[AssetKey(["crm", "segment_tracking_plan_rules"])]
@@ -301,8 +302,10 @@ def test_what_the_translator_returns_holds_everywhere(project: Project) -> None:
     assert len(project.query("SELECT * FROM analytics_own.users")) == len(
         project.sandbox.served("users")
     )
-    (sensor,) = definitions.sensors or ()
-    assert sensor.name == "own_workspace_changes"
+    changes = specs[AssetKey(["crm", "segment_changes"])]
+    assert AssetKey(["crm", "segment_audit_events"]) in [dep.asset_key for dep in changes.deps]
+    names = [sensor.name for sensor in definitions.sensors or ()]
+    assert names == ["own_workspace_changes", "own_reports_due"]
 
 
 def test_a_secret_manager_gives_the_token(project: Project) -> None:
@@ -495,6 +498,7 @@ def test_the_component_from_an_empty_folder(project: Project) -> None:
     assert {(a["asset_key"], a["group_name"]) for a in listed["assets"]} == {
         ("us/labels", "us_identity"),
         ("us/roles", "us_identity"),
+        ("us/segment_workspace", "default"),
     }
     said("launch", "--job", "us_identity_job")
     served = project.sandbox.served("roles")

@@ -6,9 +6,9 @@ import pytest
 
 from analytics_assets.orchestration.factory import build_segment_definitions
 from analytics_assets.orchestration.included import included
-from analytics_assets.segment.endpoints import ENDPOINTS, in_group
+from analytics_assets.segment.endpoints import in_group
 from analytics_assets.segment.errors import SettingError
-from analytics_assets_tests.harness import ALL_TABLES, Project
+from analytics_assets_tests.harness import ALL_ASSETS, ALL_TABLES, Project
 
 USAGE = [endpoint.name for endpoint in in_group("usage")]
 
@@ -18,8 +18,8 @@ def test_a_run_of_everything_leaves_out_what_is_excluded(project: Project) -> No
     left_out = ["spaces", "groups", *USAGE]
     done = project.run("*", ANALYTICS_EXCLUDE=" , ".join(left_out))
     assert done.returncode == 0, done.stdout[-3000:]
-    assert project.tables() == ALL_TABLES - {*left_out}
-    project.assert_equal(project.tables())
+    assert project.tables() == ALL_ASSETS - {*left_out}
+    project.assert_equal(ALL_TABLES - {*left_out})
 
 
 @pytest.mark.unit
@@ -28,7 +28,7 @@ def test_jobs_and_sensors_know_only_what_is_there(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ANALYTICS_EXCLUDE", ",".join(["sources", *USAGE]))
     repository = build_segment_definitions().get_repository_def()
     keys = {key.to_user_string() for key in repository.asset_graph.executable_asset_keys}
-    assert keys == {e.name for e in ENDPOINTS} - {"sources", *USAGE}
+    assert keys == ALL_ASSETS - {"sources", *USAGE}
     assert not repository.has_job("usage_job")
     sensor = repository.get_sensor_def("workspace_changes")
     assert '"sources"' not in str(sensor.asset_selection)

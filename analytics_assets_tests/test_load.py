@@ -23,6 +23,7 @@ from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, in_group
 from analytics_assets.segment.reading_session import Progress
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import (
+    ALL_ASSETS,
     ALL_TABLES,
     Project,
     failure_of,
@@ -92,7 +93,7 @@ def test_the_whole_workspace_lands_exactly(start: Start) -> None:
     done = project.run("*")
     assert done.returncode == 0, done.stdout[-3000:]
     assert "|[WARNING]|" not in done.stdout, done.stdout[-3000:]  # dlt's, of what is meant so
-    assert project.tables() == ALL_TABLES
+    assert project.tables() == ALL_ASSETS
     project.assert_equal()
     made = requests_by_name(project.sandbox.requests)
     assert made == expected_requests(project)

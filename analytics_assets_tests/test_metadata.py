@@ -80,7 +80,7 @@ def test_every_asset_explains_itself_before_it_runs(
     columns = metadata["dagster/column_schema"].columns
     assert [column.name for column in columns] == [c.name for c in endpoint.table_columns]
     personal = {column.name for column in columns if "personal_data" in column.tags}
-    assert personal == {column.name for column in endpoint.columns if column.personal}
+    assert personal == {column.name for column in endpoint.table_columns if column.personal}
     assert ("personal_data" in spec.tags) == bool(personal)
 
 

@@ -49,6 +49,8 @@ PINNED = {
     "MAX_TABLE_NESTING": "3",
     "SOURCES__MAX_TABLE_NESTING": "3",
     "WRITE_DISPOSITION": "replace",
+    "REPLACE_STRATEGY": "staging-optimized",
+    "DESTINATION__DUCKDB__REPLACE_STRATEGY": "staging-optimized",
     "SCHEMA_CONTRACT": "freeze",
     "LOADER_FILE_FORMAT": "jsonl",
     "LOAD__RAISE_ON_FAILED_JOBS": "false",
@@ -78,8 +80,6 @@ REFUSED = {
     "DATA_WRITER__TIMESTAMP_TIMEZONE": ("Europe/Berlin", "timestamp_timezone"),
     "NORMALIZE__DATA_WRITER__DELIMITER": (";", "delimiter"),
     "ANALYTICS_ASSETS_IDENTITY__LOAD__LOAD_VOLUME_PATH": ("elsewhere", "load_volume_path"),
-    "REPLACE_STRATEGY": ("staging-optimized", "replace_strategy"),
-    "DESTINATION__DUCKDB__REPLACE_STRATEGY": ("staging-optimized", "replace_strategy"),
 }
 """What would do so and cannot be pinned: its value, and the setting as the sentence names it."""
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.model import Column, Endpoint
+from analytics_assets.segment.parts import with_parts
 from analytics_assets.segment.records import BadValue, RowTyper
 from analytics_assets.segment.times import parse_timestamp
 from analytics_assets_tests.harness import assert_same, comparable, expected_rows
@@ -99,7 +100,7 @@ def test_a_page_comes_back_value_by_value(page: tuple[Endpoint, list[dict[str, A
     endpoint, rows = page
     table = RowTyper(endpoint, {}).table(rows)
     assert table.column_names == [column.name for column in endpoint.columns]
-    landed = comparable(endpoint, table.to_pylist(), live=False)
+    landed = comparable(endpoint, with_parts(endpoint, table).to_pylist(), live=False)
     assert_same(endpoint.name, landed, expected_rows(endpoint, rows))
 
 

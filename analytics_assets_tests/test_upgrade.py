@@ -19,8 +19,11 @@ from analytics_assets_tests.harness import (
     ALL_TABLES,
     Project,
     Row,
+    assert_same,
+    expected_rows,
     failure_of,
     materialized,
+    sort_rows,
 )
 from analytics_assets_tests.requests_made import expected_requests, requests_by_name
 from analytics_assets_tests.timetravel import USAGE, assert_usage, at, months_asked
@@ -87,8 +90,21 @@ def test_everything_is_loaded_on(upgraded: Upgraded) -> None:
     assert failure_of(upgraded.result) == ""
     assert set(materialized(upgraded.result)) == ALL_TABLES
     assert upgraded.project.tables() == ALL_TABLES
-    upgraded.project.assert_equal(name for name in ALL_TABLES if not BY_NAME[name].monthly)
+    lists = {name for name in ALL_TABLES if not BY_NAME[name].monthly} - {"audit_events"}
+    upgraded.project.assert_equal(lists)
+    assert_same("audit_events", upgraded.project.rows("audit_events"), audit_events(upgraded))
     assert_usage(upgraded.project, date(2025, 5, 1))
+
+
+def audit_events(upgraded: Upgraded) -> list[Row]:
+    """Return the events that should be there: those read again as served now, the others kept."""
+    since = upgraded.newest - timedelta(minutes=15)
+    served = expected_rows(BY_NAME["audit_events"], upgraded.project.sandbox.served("audit_events"))
+    again = [row for row in served if row["timestamp"] >= since]
+    kept = [dict(row) for row in upgraded.rows["audit_events"] if row["timestamp"] < since]
+    for row in kept:
+        row["actor_kind"], _, row["actor_id"] = row["actor"].partition("/")
+    return sort_rows(BY_NAME["audit_events"], kept + again)
 
 
 def test_no_month_is_asked_for_again(upgraded: Upgraded) -> None:
@@ -122,7 +138,12 @@ def test_names_and_types_stay(upgraded: Upgraded) -> None:
     """Prevents that what reads the tables of version 0.1 breaks: a column moves, or changes."""
     now = columns_of(upgraded.project)
     assert upgraded.columns["sources"]["new_field"] == "BIGINT"
-    assert {table: now.get(table) for table in upgraded.columns} == upgraded.columns
+    kept = {t: {c: now[t].get(c) for c in columns} for t, columns in upgraded.columns.items()}
+    assert kept == upgraded.columns
+    added = {t: now[t].keys() - columns.keys() for t, columns in upgraded.columns.items()}
+    assert {t: names for t, names in added.items() if names} == {
+        "audit_events": {"actor_kind", "actor_id"}
+    }
     assert now.keys() - upgraded.columns.keys() == ALL_TABLES - upgraded.rows.keys()
 
 

@@ -1,4 +1,4 @@
-"""The assets: one op that loads any subset of the workspace's resources.
+"""The assets: one op that loads any subset of the workspace's resources, and its reports.
 
 No postponed annotations here: Dagster reads the config class from the signature of an op.
 
@@ -23,6 +23,7 @@ from pydantic import Field
 from analytics_assets.orchestration.check_results import check_specs
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.materialize import materialize
+from analytics_assets.orchestration.reports import report_check_specs
 from analytics_assets.orchestration.retries import with_run_retries
 from analytics_assets.orchestration.translator import asset_specs
 from analytics_assets.segment.settings import LoadOptions
@@ -77,7 +78,10 @@ def build_assets(
     @multi_asset(
         name=deployment.named(OP_NAME),
         specs=specs,
-        check_specs=[s for e in deployment.endpoints for s in check_specs(e, index.keys[e.name])],
+        check_specs=[
+            *(s for e in deployment.endpoints for s in check_specs(e, index.keys[e.name])),
+            *report_check_specs(deployment, index),
+        ],
         can_subset=True,
         pool=deployment.named(POOL),
         required_resource_keys={deployment.named("api"), deployment.named("warehouse")},

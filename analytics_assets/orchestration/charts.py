@@ -17,6 +17,7 @@ from analytics_assets.segment.spans import span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Days = Sequence[tuple[date, Sequence[int]]]
 """A day and its own figures, one for each daily column."""
@@ -61,18 +62,32 @@ def usage_chart(
     shown = [row for row in shown if row[0] >= today - timedelta(days=DAYS_SHOWN)]
     if not shown:
         return None
-    png = base64.b64encode(_png(title, columns, shown, dict(days))).decode()
     text = f"{title}, the last twelve months, with the same day of the month before"
+    return as_picture(_usage_figure(title, columns, shown, dict(days)), text)
+
+
+def as_picture(figure: Figure, text: str) -> MarkdownMetadataValue:
+    """Return a figure as PNG within Markdown, with a text for those who do not see it.
+
+    Its ground is white, so that it can be read in light and in dark.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = Image.fromarray(_rgb(canvas)).quantize(COLORS, dither=Image.Dither.NONE)
+    file = io.BytesIO()
+    pixels.save(file, "PNG")
+    png = base64.b64encode(file.getvalue()).decode()
     return MetadataValue.md(f"![{text}](data:image/png;base64,{png})")
 
 
-def _png(
+def _usage_figure(
     title: str, columns: Sequence[str], shown: Days, figures: Mapping[date, Sequence[int]]
-) -> bytes:
+) -> Figure:
     # matplotlib takes half a second to import, which nobody should wait for who draws nothing
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from PIL import Image
 
     across = 1 if len(columns) == 1 else 2
     down = -(-len(columns) // across)
@@ -80,7 +95,6 @@ def _png(
     # margins in inches, given once: working them out draws everything one more time
     wide, high = figure.get_size_inches()
     figure.subplots_adjust(0.5 / wide, 0.3 / high, 1 - 0.1 / wide, 1 - 0.25 / high, 0.15, 0.35)
-    canvas = FigureCanvasAgg(figure)
     for number, column in enumerate(columns):
         axes = figure.add_subplot(down, across, number + 1)
         values = [values[number] for _, values in shown]
@@ -90,11 +104,7 @@ def _png(
         axes.set_title(f"{title}: {name} a day" if across == 1 else f"{name} a day", fontsize=9)
         if number == 0:
             axes.legend(loc="upper left", fontsize=7, frameon=False)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    pixels = Image.fromarray(_rgb(canvas)).quantize(COLORS, dither=Image.Dither.NONE)
-    file = io.BytesIO()
-    pixels.save(file, "PNG")
-    return file.getvalue()
+    return figure
 
 
 def _rgb(canvas: Any) -> Any:

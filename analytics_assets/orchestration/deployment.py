@@ -14,9 +14,11 @@ from typing import Any, Final
 from dagster import AssetKey
 
 from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
+from analytics_assets.reports.model import GROUP as REPORTS
+from analytics_assets.reports.model import Report
 from analytics_assets.segment.endpoints import ENDPOINTS, GROUPS
 from analytics_assets.segment.errors import SettingError
-from analytics_assets.segment.model import Endpoint, Group
+from analytics_assets.segment.model import Endpoint, Table
 from analytics_assets.segment.settings import ApiSettings
 from analytics_assets.warehouse.settings import WarehouseSettings
 
@@ -27,6 +29,8 @@ PINNED: Final[Mapping[str, Sequence[str]]] = {
 """Fields of the resources that a launch must not change: where the token goes, and the rows."""
 DETAILS: Final = "details"
 """Job and tag of the assets that cost a request for each record of another list."""
+JOBS: Final[tuple[str, ...]] = (*GROUPS, DETAILS, REPORTS)
+"""All jobs, each of which has a schedule."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Deployment:
         name: what the names of its op, jobs, schedules, sensors, resources and pool begin with;
             ``None`` for none.
         key_prefix: what its asset keys begin with.
-        endpoints: its assets, in the order of ``endpoints.py``.
+        endpoints: its tables, in the order of ``endpoints.py``.
+        reports: its reports.
         api: how to reach the API.
         warehouse: where to load to.
         destination: dlt destination object with its credentials; ``None``: ``warehouse`` names it.
@@ -48,11 +53,15 @@ class Deployment:
         crons: cron strings by job, a group or ``details``, before those of the environment.
         sensor_seconds: seconds between two looks at the audit trail; ``None``: as
             ``ANALYTICS_SENSOR_SECONDS`` says.
+        plan_mtu: tracked users a month that the plan includes; ``None``: as ``ANALYTICS_PLAN_MTU``
+            says, if it does.
+        plan_api_calls: the same of API calls, and ``ANALYTICS_PLAN_API_CALLS``.
     """
 
     name: str | None = None
     key_prefix: Sequence[str] = ()
     endpoints: Sequence[Endpoint] = ENDPOINTS
+    reports: Sequence[Report] = ()
     api: AnalyticsApi = field(default_factory=AnalyticsApi)
     warehouse: Warehouse = field(default_factory=Warehouse)
     destination: Any = field(default=None, repr=False)
@@ -62,27 +71,26 @@ class Deployment:
     tags: Mapping[str, str] = field(default_factory=dict)
     crons: Mapping[str, str] = field(default_factory=dict)
     sensor_seconds: int | None = None
+    plan_mtu: int | None = None
+    plan_api_calls: int | None = None
 
     def named(self, what: str) -> str:
         """Return the name of a definition of this workspace."""
         return f"{self.name}_{what}" if self.name else what
 
-    @property
-    def groups(self) -> Sequence[Group]:
-        """The groups that have assets here."""
-        return [group for group in GROUPS if self.in_group(group)]
-
-    def in_group(self, group: str) -> Sequence[Endpoint]:
-        """Return the assets of a group of ``endpoints.py``, whatever Dagster shows as theirs."""
-        return [endpoint for endpoint in self.endpoints if endpoint.group == group]
+    def key(self, name: str) -> AssetKey:
+        """Return the key of an asset that no translator has a say in."""
+        return AssetKey([*self.key_prefix, name])
 
     @property
-    def jobs(self) -> Mapping[str, Sequence[Endpoint]]:
-        """What each job loads: a group without its details, or the details of all groups."""
-        found: dict[str, Sequence[Endpoint]] = {
-            group: [e for e in self.in_group(group) if not e.detail] for group in GROUPS
+    def jobs(self) -> Mapping[str, Sequence[Table]]:
+        """What each job loads: a group without its details, the details of all, or the reports."""
+        found: dict[str, Sequence[Table]] = {
+            group: [e for e in self.endpoints if e.group == group and not e.detail]
+            for group in GROUPS
         }
         found[DETAILS] = [endpoint for endpoint in self.endpoints if endpoint.detail]
+        found[REPORTS] = self.reports
         return {name: own for name, own in found.items() if own}
 
     def api_settings(self, resources: Any) -> ApiSettings:
@@ -126,22 +134,22 @@ class Deployment:
 
 @dataclass(frozen=True)
 class AssetIndex:
-    """Which asset was built from which row of ``endpoints.py``, whatever its key is.
+    """Which asset was built from which row of ``endpoints.py``, or report, whatever its key is.
 
     Attributes:
-        keys: asset keys by the name of the row.
+        keys: asset keys by the name of the row or report.
     """
 
     keys: Mapping[str, AssetKey]
 
     def name(self, key: AssetKey) -> str:
-        """Return the row that an asset was built from.
+        """Return the row or report that an asset was built from.
 
         Raises:
             StopIteration: the asset is somebody else's.
         """
         return next(name for name, own in self.keys.items() if own == key)
 
-    def of(self, endpoints: Sequence[Endpoint]) -> Sequence[AssetKey]:
-        """Return the keys of the assets of some rows."""
-        return [self.keys[endpoint.name] for endpoint in endpoints]
+    def of(self, tables: Sequence[Table]) -> Sequence[AssetKey]:
+        """Return the keys of the assets of some rows or reports."""
+        return [self.keys[table.name] for table in tables]

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Final
 
-from analytics_assets.segment.endpoints import GROUPS
+from analytics_assets.orchestration.deployment import JOBS
 
 PREFIX: Final = "ANALYTICS_"
 KNOWN: Final = frozenset(
     {
-        *(f"{PREFIX}CRON_{group.upper()}" for group in GROUPS),
-        "ANALYTICS_CRON_DETAILS",
+        *(f"{PREFIX}CRON_{group.upper()}" for group in JOBS),
         "ANALYTICS_API_BASE_URL",
         "ANALYTICS_API_TOKEN",
         "ANALYTICS_DATASET",
@@ -24,6 +23,8 @@ KNOWN: Final = frozenset(
         "ANALYTICS_FINGERPRINT_KEY",
         "ANALYTICS_FORGET_DAYS",
         "ANALYTICS_OWNERS",
+        "ANALYTICS_PLAN_API_CALLS",
+        "ANALYTICS_PLAN_MTU",
         "ANALYTICS_REDACT_SECRETS",
         "ANALYTICS_SENSOR_SECONDS",
         "ANALYTICS_SERVER_TIMEOUT",

@@ -11,15 +11,18 @@ from dagster import ConfigurableResource, Definitions, EnvVar
 from dagster_dlt import DagsterDltTranslator
 
 from analytics_assets.orchestration.assets import build_assets
-from analytics_assets.orchestration.deployment import Deployment
+from analytics_assets.orchestration.deployment import JOBS, Deployment
 from analytics_assets.orchestration.freshness import with_freshness
 from analytics_assets.orchestration.included import included
 from analytics_assets.orchestration.jobs import build_jobs
 from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
 from analytics_assets.orchestration.schedules import DEFAULT_CRON, build_schedules
 from analytics_assets.orchestration.sensors import build_sensors
-from analytics_assets.orchestration.translator import SegmentTranslator
-from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, GROUPS
+from analytics_assets.orchestration.translator import SegmentTranslator, workspace_spec
+from analytics_assets.reports.catalogue import reports
+from analytics_assets.reports.model import GROUP as REPORTS
+from analytics_assets.reports.model import Report
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.model import Endpoint
 
@@ -48,6 +51,8 @@ def build_segment_definitions(  # noqa: PLR0913 - each is a setting of a deploym
     tags: Mapping[str, str] | None = None,
     crons: Mapping[str, str] | None = None,
     sensor_seconds: int | None = None,
+    plan_mtu: int | None = None,
+    plan_api_calls: int | None = None,
     redact_secrets: bool | None = None,
     api: AnalyticsApi | None = None,
     warehouse: Warehouse | None = None,
@@ -73,8 +78,11 @@ def build_segment_definitions(  # noqa: PLR0913 - each is a setting of a deploym
             names.
         owners: e-mail addresses and teams (``team:data``) that answer for the assets.
         tags: tags of every asset.
-        crons: cron strings by job (the groups, such as ``inventory``, and ``details``), in UTC.
+        crons: cron strings by job (the groups, such as ``inventory``, ``details`` and
+            ``reports``), in UTC.
         sensor_seconds: seconds between two looks at the audit trail.
+        plan_mtu: tracked users a month that the plan includes, for ``month_forecast``.
+        plan_api_calls: API calls a month that the plan includes.
         redact_secrets: false stores secrets as they are served.
         api: values of the other fields of the API resource: time-outs, page size, retries.
         warehouse: values of the other fields of the warehouse resource.
@@ -89,6 +97,7 @@ def build_segment_definitions(  # noqa: PLR0913 - each is a setting of a deploym
         name=name,
         key_prefix=_prefix(name if key_prefix is None else key_prefix),
         endpoints=_selected(select),
+        reports=_selected_reports(select),
         api=_with(AnalyticsApi, api, token_variable=variable, base_url=base_url),
         warehouse=_with(
             Warehouse, warehouse, dataset=dataset, table_format=table_format, **_place(destination)
@@ -100,6 +109,8 @@ def build_segment_definitions(  # noqa: PLR0913 - each is a setting of a deploym
         tags=tags or {},
         crons=_crons(crons or {}),
         sensor_seconds=sensor_seconds,
+        plan_mtu=plan_mtu,
+        plan_api_calls=plan_api_calls,
     )
     _claim_dataset(deployment)
     return _definitions(deployment, translator or SegmentTranslator())
@@ -109,7 +120,7 @@ def _definitions(deployment: Deployment, translator: DagsterDltTranslator) -> De
     assets, index = build_assets(deployment, translator)
     jobs = build_jobs(deployment, index)
     return Definitions(
-        assets=with_freshness(assets, deployment, index),
+        assets=[workspace_spec(deployment), *with_freshness(assets, deployment, index)],
         jobs=list(jobs.values()),
         schedules=build_schedules(deployment, jobs),
         sensors=build_sensors(deployment, index),
@@ -156,13 +167,18 @@ def _selected(select: Sequence[str] | None) -> Sequence[Endpoint]:
     if select is None:
         return included()
     wanted = [select] if isinstance(select, str) else list(select)
-    unknown = [name for name in wanted if name not in BY_NAME and name not in GROUPS]
+    unknown = [n for n in wanted if n not in BY_NAME and n not in JOBS and n not in reports()]
     if unknown or not wanted:
         raise SettingError(
             f"select names {', '.join(map(repr, unknown)) or 'nothing'}, which is no asset and no"
-            f" group; use names such as 'sources', or the groups {', '.join(GROUPS)}."
+            f" group; use names such as 'sources', or the groups {', '.join(JOBS)}."
         )
     return [e for e in ENDPOINTS if e.name in wanted or e.group in wanted]
+
+
+def _selected_reports(select: Sequence[str] | None) -> Sequence[Report]:
+    wanted = [REPORTS] if select is None else [select] if isinstance(select, str) else select
+    return [report for name, report in reports().items() if {name, REPORTS} & set(wanted)]
 
 
 def _crons(crons: Mapping[str, str]) -> Mapping[str, str]:

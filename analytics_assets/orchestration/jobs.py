@@ -9,7 +9,7 @@ from dagster import AssetSelection, define_asset_job, in_process_executor
 
 from analytics_assets.orchestration.deployment import DETAILS, AssetIndex, Deployment
 from analytics_assets.orchestration.retries import RETRY_TAGS
-from analytics_assets.segment.model import Endpoint
+from analytics_assets.segment.model import Table
 
 
 def build_jobs(deployment: Deployment, index: AssetIndex) -> Mapping[str, Any]:
@@ -24,9 +24,7 @@ def build_jobs(deployment: Deployment, index: AssetIndex) -> Mapping[str, Any]:
     }
 
 
-def _job(
-    name: str, endpoints: Sequence[Endpoint], deployment: Deployment, index: AssetIndex
-) -> Any:
+def _job(name: str, endpoints: Sequence[Table], deployment: Deployment, index: AssetIndex) -> Any:
     whose = "what costs a request for each record of another list"
     what = whose if name == DETAILS else f"the group {name}"
     return define_asset_job(

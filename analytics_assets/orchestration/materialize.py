@@ -1,4 +1,4 @@
-"""What the operation does: load what is selected, report each asset, fail last if any failed.
+"""What the operation does: load what is selected, answer reports, fail last if any failed.
 
 What only a run needs is imported by the run, so that definitions load fast.
 """
@@ -25,7 +25,15 @@ from analytics_assets.orchestration.environment import misspelt_variables
 from analytics_assets.orchestration.failures import failure_of, step_failure
 from analytics_assets.orchestration.metadata import run_metadata
 from analytics_assets.orchestration.not_run import checks_not_run
+from analytics_assets.orchestration.reports import (
+    ReportPages,
+    parameters,
+    report_failure_text,
+    report_results,
+    run_selected_reports,
+)
 from analytics_assets.orchestration.resources import Warehouse
+from analytics_assets.reports.catalogue import reports
 from analytics_assets.segment.endpoints import BY_NAME, GROUPS
 from analytics_assets.segment.errors import AnalyticsError
 from analytics_assets.segment.foreign_text import foreign_text, root_message
@@ -38,6 +46,7 @@ from analytics_assets.warehouse.notes import Notes
 if TYPE_CHECKING:
     from dlt.pipeline.pipeline import Pipeline
 
+    from analytics_assets.reports.run import ReportOutcome
     from analytics_assets.warehouse.outcome import Outcome
 
 
@@ -52,13 +61,18 @@ def materialize(
         from analytics_assets.warehouse.load import load_groups
         from analytics_assets.warehouse.outcome import LoadRequest
 
-    names = tuple(n for n, key in index.keys.items() if key in context.selected_asset_keys)
+    selected = [n for n, key in index.keys.items() if key in context.selected_asset_keys]
+    names = tuple(name for name in selected if name in BY_NAME)
+    asked = [name for name in selected if name in reports()]
     outcomes: list[Outcome] = []
-    checks, said = _selected_checks(context, index), set[str]()
+    answered: Sequence[ReportOutcome] = ()
+    checks, said = _of_lists(_selected_checks(context, index)), set[str]()
     for sentence in misspelt_variables():
         context.log.warning(sentence)
     try:
         deployment.refuse_changes(context.run.run_config)
+        # a setting that cannot work is refused before anything is asked for
+        told = parameters(deployment)
         run = _Run(context, names, options, deployment, index)
         if any(BY_NAME[name].monthly for name in names):
             charts.import_ahead()  # while the API is waited for
@@ -67,6 +81,11 @@ def materialize(
         for group in load_groups(request, run.look, context.log) if request else ():
             outcomes += group
             yield from run.results(group)
+        if asked or run.report_checks:
+            answered = run_selected_reports(
+                asked, run.report_checks, run.warehouse, told, context.log
+            )
+            yield from run.report_results(answered, outcomes)
         for result in run.check_alone():
             said.add(index.name(result.asset_key) if result.asset_key else "")
             yield result
@@ -82,7 +101,7 @@ def materialize(
     reasons = _reasons(outcomes)
     transient = any(reason.transient for reason in reasons.values())
     yield from checks_not_run(context, index, checks, reasons, transient=transient)
-    _raise_failures(outcomes)
+    _raise_failures(outcomes, answered)
 
 
 def _selected_checks(context: AssetExecutionContext, index: AssetIndex) -> Mapping[str, list[str]]:
@@ -91,6 +110,11 @@ def _selected_checks(context: AssetExecutionContext, index: AssetIndex) -> Mappi
     for key in sorted(context.selected_asset_check_keys):
         checks.setdefault(index.name(key.asset_key), []).append(key.name)
     return checks
+
+
+def _of_lists(checks: Mapping[str, list[str]]) -> Mapping[str, list[str]]:
+    """Return the checks of lists, without those of reports."""
+    return {name: found for name, found in checks.items() if name in BY_NAME}
 
 
 class _Run:
@@ -117,7 +141,9 @@ class _Run:
         self._context = context
         self._names = names
         self._index = index
-        self._checks = _selected_checks(context, index)
+        selected = _selected_checks(context, index)
+        self._checks = _of_lists(selected)
+        self.report_checks = {name: selected[name] for name in selected.keys() - self._checks}
         self._options = options
         self._findings = Findings()
         self._notes: dict[str, Notes] = {}
@@ -155,6 +181,14 @@ class _Run:
                 )
             for warning in outcome.warnings:
                 log.warning(f"{name}: {warning}")
+
+    def report_results(
+        self, answered: Sequence[ReportOutcome], outcomes: Sequence[Outcome]
+    ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+        """Report what has been answered after some tables."""
+        failed = _reasons(outcomes)
+        shown = ReportPages(self._resource, self._index, self.report_checks, failed)
+        yield from report_results(answered, shown, self._context.log)
 
     def check_alone(self) -> Iterator[AssetCheckResult]:
         """Run the checks that are selected without their assets, on the tables as they are."""
@@ -206,15 +240,18 @@ def _reasons(outcomes: Sequence[Outcome]) -> dict[str, AnalyticsError]:
     return {o.endpoint.name: o.failure for o in outcomes if o.failure is not None}
 
 
-def _raise_failures(outcomes: Sequence[Outcome]) -> None:
+def _raise_failures(outcomes: Sequence[Outcome], answered: Sequence[ReportOutcome]) -> None:
     reasons = _reasons(outcomes)
-    if not reasons:
+    unanswered = [outcome for outcome in answered if outcome.failure is not None]
+    if not reasons and not unanswered:
         return
     failed = [outcome for outcome in outcomes if outcome.endpoint.name in reasons]
-    text = "\n".join(failure_text(outcome) for outcome in failed)
-    loaded = sum(outcome.loaded for outcome in outcomes)
-    transient = any(reason.transient for reason in reasons.values())
+    texts = [*map(failure_text, failed), *map(report_failure_text, unanswered)]
+    loaded = sum(o.loaded for o in outcomes) + sum(o.loaded for o in answered)
+    failures = [*reasons.values(), *(o.failure for o in unanswered)]
+    transient = any(failure.transient for failure in failures if failure)
+    asked, text = len(outcomes) + len(answered), "\n".join(texts)
     raise step_failure(
-        f"{len(failed)} of {len(outcomes)} assets failed, {loaded} loaded.\n{text}",
+        f"{len(texts)} of {asked} assets failed, {loaded} loaded.\n{text}",
         allow_retries=transient,
     )

@@ -21,7 +21,7 @@ from dagster import (
 from analytics_assets.orchestration.deployment import DETAILS
 from analytics_assets.orchestration.resources import Warehouse
 from analytics_assets.segment.errors import SettingError
-from analytics_assets.segment.model import Column, Endpoint
+from analytics_assets.segment.model import Column, Endpoint, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,9 +32,9 @@ MASK: Final = "\N{BULLET}\N{BULLET}\N{BULLET}"
 LONGEST_CELL: Final = 60
 
 
-def table_schema(endpoint: Endpoint, columns: Iterable[Column]) -> TableSchema:
+def table_schema(table: Table, columns: Iterable[Column]) -> TableSchema:
     """Return the columns of a table as Dagster shows them."""
-    keys = endpoint.key_columns
+    keys = table.key_columns
     return TableSchema(
         columns=[
             TableColumn(
@@ -58,9 +58,9 @@ def _column_tags(column: Column) -> dict[str, str]:
     return {name: "" for name, marked in marks.items() if marked}
 
 
-def table_name(endpoint: Endpoint, warehouse: Warehouse) -> str:
+def table_name(table: Table, warehouse: Warehouse) -> str:
     """Return ``<dataset>.<table>``."""
-    return f"{warehouse.dataset_name()}.{endpoint.name}"
+    return f"{warehouse.dataset_name()}.{table.name}"
 
 
 def definition_metadata(endpoint: Endpoint, warehouse: Warehouse) -> dict[str, Any]:
@@ -93,10 +93,10 @@ def owners(given: Sequence[str] | None = None) -> list[str]:
     return found
 
 
-def tags(endpoint: Endpoint) -> dict[str, str]:
+def tags(table: Table) -> dict[str, str]:
     """Return the tags of an asset."""
-    personal = any(column.personal for column in endpoint.columns)
-    marks = {"personal_data": personal, DETAILS: endpoint.detail}
+    personal = any(column.personal for column in table.table_columns)
+    marks = {"personal_data": personal, DETAILS: isinstance(table, Endpoint) and table.detail}
     return {name: "" for name, marked in marks.items() if marked}
 
 
@@ -144,15 +144,15 @@ def _extraction_metadata(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def preview(endpoint: Endpoint, rows: pa.Table | None) -> TableMetadataValue | None:
+def preview(table: Table, rows: pa.Table | None) -> TableMetadataValue | None:
     """Return a few rows as a table for the asset's page, ``None`` if there are none.
 
     Personal data and whatever is secret, or may hold secrets, is masked; so are texts that
-    ``endpoints.py`` does not declare, as nobody has said yet what they hold.
+    nothing declares, as nobody has said yet what they hold.
     """
     if rows is None or not rows.num_rows:
         return None
-    declared = {column.name: column for column in endpoint.table_columns}
+    declared = {column.name: column for column in table.table_columns}
     records = [
         TableRecord({name: _cell(declared.get(name), value) for name, value in row.items()})
         for row in rows.to_pylist()

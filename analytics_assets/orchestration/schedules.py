@@ -18,6 +18,7 @@ DEFAULT_CRON: Final[Mapping[str, str]] = {
     "catalog": "22 4 * * *",
     "usage": "52 5 * * *",  # the day before is complete by then (UTC), in every time zone
     DETAILS: "17 3 * * *",  # soon after the hourly run that loads the lists these hang on
+    "reports": "12 6 * * *",  # after all of these
 }
 """When each job runs: those of the groups, and that of the details."""
 

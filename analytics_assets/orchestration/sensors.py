@@ -1,4 +1,4 @@
-"""The sensor on the audit trail, off until switched on.
+"""The sensors, off until switched on: on the audit trail, and of the reports.
 
 No postponed annotations here: Dagster reads the resources of a sensor from its signature.
 """
@@ -8,6 +8,7 @@ from typing import Final
 
 from dagster import (
     AssetSelection,
+    AutomationConditionSensorDefinition,
     DefaultSensorStatus,
     RunRequest,
     SensorDefinition,
@@ -25,15 +26,25 @@ LONGEST_SENSOR_SECONDS: Final = 86_400
 
 
 def build_sensors(deployment: Deployment, index: AssetIndex) -> list[SensorDefinition]:
-    """Return the sensor on the audit trail.
+    """Return the sensor on the audit trail, and the one that keeps reports up to date.
 
     Raises:
         SettingError: ANALYTICS_SENSOR_SECONDS is not a number of seconds.
     """
     seconds = deployment.sensor_seconds
-    return [
-        _workspace_changes(deployment, index, _sensor_seconds() if seconds is None else seconds)
-    ]
+    trail = _workspace_changes(deployment, index, _sensor_seconds() if seconds is None else seconds)
+    return [trail, _reports_due(deployment, index)] if deployment.reports else [trail]
+
+
+def _reports_due(deployment: Deployment, index: AssetIndex) -> SensorDefinition:
+    """Return a sensor of our own, so that one which a host keeps for all its assets has no say."""
+    return AutomationConditionSensorDefinition(
+        name=deployment.named("reports_due"),
+        target=AssetSelection.assets(*index.of(deployment.reports)),
+        default_status=DefaultSensorStatus.STOPPED,
+        run_tags=dict(RETRY_TAGS),
+        description="Answers a report again as soon as a table that it reads has been loaded.",
+    )
 
 
 def _sensor_seconds() -> int:

@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 
 from analytics_assets.sandbox import Options, Sandbox
+from analytics_assets.sandbox.ledger import months_back
+from analytics_assets.sandbox.story import PLAN
+from analytics_assets.sandbox.workspace import Workspace
 
 BASE_URL_VARIABLE = "ANALYTICS_API_BASE_URL"
 TOKEN_VARIABLE = "ANALYTICS_API_TOKEN"  # noqa: S105 - the name of the variable
@@ -57,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"cannot listen on port {args.port}: {error.strerror}")
         try:
             if command:
+                base = {**plan_of(sandbox.workspace), **os.environ}
                 environment = child_environment(
-                    sandbox.url, sandbox.token, os.environ, keep=args.keep_destination
+                    sandbox.url, sandbox.token, base, keep=args.keep_destination
                 )
                 return _run(command, environment, relay)
             return _serve(sandbox, relay, keep=args.keep_destination)
@@ -104,6 +108,17 @@ def child_environment(
 def variables(url: str, token: str, *, keep: bool = False) -> dict[str, str]:
     """Give the variables that lead to the sandbox, and what it serves to a database of its own."""
     return {BASE_URL_VARIABLE: url, TOKEN_VARIABLE: token, **({} if keep else DESTINATION)}
+
+
+def plan_of(workspace: Workspace) -> dict[str, str]:
+    """Give what the company's plan includes, as variables; nothing without a month of usage."""
+    month = months_back(workspace.now().date(), 1).isoformat()
+    plan: dict[str, str] = {}
+    for variable, (name, counters, share) in PLAN.items():
+        if rows := workspace.usage(name, month):
+            used = sum(int(rows[-1][counter]) for counter in counters)
+            plan[variable] = str(int(used * share) or 1)
+    return plan
 
 
 def _parser() -> argparse.ArgumentParser:

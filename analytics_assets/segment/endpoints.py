@@ -21,6 +21,7 @@ from analytics_assets.segment.model import (
     Group,
     Months,
     Parent,
+    Part,
     Reference,
     Values,
     Window,
@@ -860,6 +861,23 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         docs=f"{_DOCS}/Audit-Trail",
         feature="Audit Trail",
         cursor="timestamp",
+        parts=(
+            Part(
+                Column("actorKind", "text", "Kind of actor: user or a kind of token."),
+                "actor",
+                "kind",
+            ),
+            Part(
+                Column(
+                    "actorId",
+                    "text",
+                    "Identifier of the actor; of a user it joins to users.id.",
+                    personal=True,
+                ),
+                "actor",
+                "id",
+            ),
+        ),
     ),
     # usage: what it costs
     Endpoint(
@@ -884,7 +902,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         primary_key=("timestamp",),
         description=(
             "One row per day: tracked users of the workspace from the first of the month to that"
-            " day. Do not add rows up; a month's figure is that of its last day."
+            " day. Do not add rows up; a month's figure is that of its last day. Billed are the"
+            " users who were identified, or never were: `identified` and `never_identified`"
+            " together (https://segment.com/docs/guides/usage-and-billing/mtus-and-throughput)."
         ),
         columns=(_DAY, *_MTU),
         docs=f"{_DOCS}/Monthly-Tracked-Users",
@@ -959,6 +979,6 @@ DETAILS: Final = tuple(endpoint for endpoint in ENDPOINTS if endpoint.detail)
 """What costs a request for each record of another list, in all groups."""
 
 
-def in_group(group: Group) -> tuple[Endpoint, ...]:
+def in_group(group: str) -> tuple[Endpoint, ...]:
     """Return the endpoints of ``group``, in the order of :data:`ENDPOINTS`."""
     return tuple(endpoint for endpoint in ENDPOINTS if endpoint.group == group)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 Group = Literal["inventory", "catalog", "identity", "usage"]
 ColumnType = Literal["text", "bool", "bigint", "double", "timestamp", "json"]
@@ -59,6 +59,37 @@ class Column:
     def redacted(self) -> bool:
         """Whether secrets are expected in it, so that it is marked, and hidden in previews."""
         return self.redact not in ("public", "keep")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A column for a part of another one, which SQL would have to cut out for every join.
+
+    Attributes:
+        column: the column.
+        of: name of the text column that it is a part of.
+        side: ``kind`` for what stands before the first slash, ``id`` for what comes after.
+    """
+
+    column: Column
+    of: str
+    side: Literal["kind", "id"]
+
+
+class Table(Protocol):
+    """What a table in the destination is known by beforehand."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns that identify a row."""
+
+    @property
+    def table_columns(self) -> tuple[Column, ...]:
+        """Its columns, in order."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +202,7 @@ class Endpoint:
             repeats the records of another one with all their secrets.
         cursor: name of the time field that incremental loads follow.
         references: foreign keys that should hold.
+        parts: columns for parts of others.
         event_types: how the types of the audit events begin that may have changed these records,
             in the singular, as whole words: ``Source`` stands for Source Created, Sources Deleted.
             A resource type of the same words counts as well.
@@ -197,6 +229,7 @@ class Endpoint:
     ids_only: bool = False
     cursor: str | None = None
     references: tuple[Reference, ...] = ()
+    parts: tuple[Part, ...] = ()
     event_types: tuple[str, ...] = ()
 
     @property
@@ -255,7 +288,9 @@ class Endpoint:
     @property
     def table_columns(self) -> tuple[Column, ...]:
         """Every column of the table that is known beforehand: the fields and what is derived."""
-        return self.columns + self.daily_columns + ((_DELETED_AT,) if self.full_list else ())
+        parts = tuple(part.column for part in self.parts)
+        mark = (_DELETED_AT,) if self.full_list else ()
+        return self.columns + self.daily_columns + parts + mark
 
     @property
     def cursor_column(self) -> str | None:

@@ -28,6 +28,7 @@ SpanName = Literal[
     "load",
     "mark",
     "check",
+    "report",
     "chart",
     "events",
 ]
@@ -46,6 +47,7 @@ SpanName = Literal[
 - ``load``: dlt's load step, with opening and closing the destination.
 - ``mark``: marking rows as deleted, and counting.
 - ``check``: asset checks and figures of the tables, with opening and closing the destination.
+- ``report``: what reports read, and their answers; they are extracted and loaded like tables.
 - ``chart``: charts of usage, their figures and the import of what draws them.
 - ``events``: storing the run's events and logs in Dagster's instance, and looking up earlier ones
   for each asset and check (a profile of the process only; else part of the span around it).

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from analytics_assets.segment.daily_figures import last_rows, with_daily_figures
 from analytics_assets.segment.model import ColumnType, Endpoint
+from analytics_assets.segment.parts import with_parts
 from analytics_assets.segment.records import ARROW_TYPES
 from analytics_assets.segment.undeclared import Undeclared
 
@@ -150,7 +151,7 @@ class Staging:
         """Yield the pages; of usage the months, with the figures of each day."""
         pages = ((chain, finished(page)) for chain, page in self._unique_pages())
         if not self.endpoint.monthly:
-            yield from (table for _, table in pages)
+            yield from (with_parts(self.endpoint, table) for _, table in pages)
             return
         for _, month in groupby(pages, key=lambda page: page[0]):
             table = pa.concat_tables((page for _, page in month), promote_options="default")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import dlt
 from dlt.common.destination import Destination
@@ -20,6 +20,9 @@ from analytics_assets.warehouse.faults import question_error
 from analytics_assets.warehouse.pinned import DESTINATION, pinned, pipeline_config, refuse
 from analytics_assets.warehouse.settings import WarehouseSettings
 
+_REPLACE: Final[dict[str, Any]] = {"replace_strategy": "insert-from-staging"}
+"""A table that is loaded all anew is never seen empty, and a view on it stays."""
+
 
 def dlt_destination(settings: WarehouseSettings) -> Any:
     """Return the dlt destination object.
@@ -33,6 +36,7 @@ def dlt_destination(settings: WarehouseSettings) -> Any:
             # without this a merge whose insert fails has already deleted the rows it replaces
             supports_transactions=True,
             **DESTINATION,
+            **_REPLACE,
         )
     if settings.destination_object is not None:
         return pinned(settings.destination_object)
@@ -41,7 +45,8 @@ def dlt_destination(settings: WarehouseSettings) -> Any:
 
         return postgres_destination(settings)
     try:
-        found: Any = Destination.from_reference(settings.destination, **DESTINATION)
+        replace = {} if settings.destination == "filesystem" else _REPLACE
+        found: Any = Destination.from_reference(settings.destination, **DESTINATION, **replace)
     except UnknownDestinationModule:
         raise SettingError(
             f"ANALYTICS_DESTINATION is {settings.destination!r}, which is no dlt destination; use"

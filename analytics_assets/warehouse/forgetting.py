@@ -43,7 +43,7 @@ def forget(
 
 def _personal_columns(endpoint: Endpoint, pipeline: Pipeline) -> Sequence[str]:
     """Return the columns to blank; none of a table that holds nothing personal."""
-    personal = [column.name for column in endpoint.columns if column.personal]
+    personal = [column.name for column in endpoint.table_columns if column.personal]
     if not personal or _moment(endpoint) is None:
         return []
     declared = {column.name for column in endpoint.table_columns}

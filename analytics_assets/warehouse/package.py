@@ -21,7 +21,7 @@ from analytics_assets.segment.errors import (
     DestinationUnreachable,
     OtherWorkspace,
 )
-from analytics_assets.segment.model import Column, ColumnType, Endpoint
+from analytics_assets.segment.model import Column, ColumnType, Table
 from analytics_assets.segment.settings import LoadOptions, Log
 from analytics_assets.segment.spans import span
 from analytics_assets.segment.token_workspace import Workspace
@@ -37,6 +37,7 @@ from analytics_assets.warehouse.judgement import judge_group
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import Outcome, TableCounts
 from analytics_assets.warehouse.ownership import check_still_free, remember
+from analytics_assets.warehouse.parts import fill_parts
 from analytics_assets.warehouse.plain_files import replacing
 from analytics_assets.warehouse.plan import GroupPlan
 from analytics_assets.warehouse.settings import WarehouseSettings
@@ -201,7 +202,7 @@ def _table_resource(
         primary_key=list(endpoint.key_columns),
         write_disposition=_write_disposition(warehouse),
         table_format=cast(Any, warehouse.table_format),
-        file_format=_file_format(formats, warehouse, empty=not staging.rows),
+        file_format=file_format(formats, warehouse, empty=not staging.rows),
         columns=column_hints(endpoint, reading.typer.undeclared.kept()),
     )
 
@@ -218,16 +219,16 @@ def _write_disposition(warehouse: WarehouseSettings) -> Any:
     return {"disposition": "merge", "strategy": strategy, "deduplicated": True}
 
 
-def column_hints(endpoint: Endpoint, undeclared: Sequence[Kept] = ()) -> dict[str, TColumnSchema]:
+def column_hints(table: Table, undeclared: Sequence[Kept] = ()) -> dict[str, TColumnSchema]:
     """Return the dlt form of the columns of a table."""
     hints: dict[str, TColumnSchema] = {
         column.name: {
             "name": column.name,
             "data_type": column.type,
-            "nullable": column.name not in endpoint.key_columns,
+            "nullable": column.name not in table.key_columns,
             "description": column.description,
         }
-        for column in endpoint.table_columns
+        for column in table.table_columns
     }
     for kept in undeclared:
         if kept.column:
@@ -236,7 +237,7 @@ def column_hints(endpoint: Endpoint, undeclared: Sequence[Kept] = ()) -> dict[st
     return hints
 
 
-def _file_format(formats: Collection[str], warehouse: WarehouseSettings, *, empty: bool) -> Any:
+def file_format(formats: Collection[str], warehouse: WarehouseSettings, *, empty: bool) -> Any:
     """Parquet where the destination takes it, else CSV, else what dlt prefers.
 
     dlt hands Parquet to PostgreSQL by way of ADBC, which refuses a file without rows.
@@ -254,6 +255,9 @@ def _mark_and_count(
     proved = [o.endpoint.name for o in outcomes if not o.read.extraction.doubts]
     with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
         marked = mark_deleted(sql, proved, load_id) if warehouse.marks_deletions else {}
+        if warehouse.marks_deletions:
+            for outcome in outcomes:
+                fill_parts(sql, pipeline, outcome.endpoint)
         forgotten = forget(sql, pipeline, names, warehouse) if warehouse.forget_days else {}
         return marked, forgotten, count_rows(sql, names)
 

@@ -38,6 +38,13 @@ class Sql(Protocol):
     def rows(self, query: str, limit: int | None = None) -> Sequence[Row]:
         """Return the rows of a query, at most ``limit`` of them; none for other statements."""
 
+    def batches(self, query: str, size: int) -> Iterator[Sequence[Row]]:
+        """Yield the rows of a query, ``size`` at a time."""
+
+    @property
+    def duckdb(self) -> duckdb.DuckDBPyConnection | None:
+        """The DuckDB that answers, ``None`` if it is another engine."""
+
 
 @contextmanager
 def open_sql(client: JobClientBase, table_format: str | None = None) -> Iterator[Sql]:
@@ -72,9 +79,19 @@ class _Server:
         with self._client.execute_query(query) as cursor:
             return cursor.fetchmany(limit)
 
+    def batches(self, query: str, size: int) -> Iterator[Sequence[Row]]:
+        with self._client.execute_query(query) as cursor:
+            while rows := cursor.fetchmany(size):
+                yield rows
+
+    @property
+    def duckdb(self) -> duckdb.DuckDBPyConnection | None:
+        native = self._client.native_connection
+        return native if isinstance(native, duckdb.DuckDBPyConnection) else None
+
 
 class _Files(ABC):
-    """Tables become views when they are first named."""
+    """Tables become views when they are first named; a report calls its own views like them."""
 
     def __init__(self, client: Any, connection: duckdb.DuckDBPyConnection) -> None:
         self._client = client
@@ -82,10 +99,11 @@ class _Files(ABC):
         self._views: set[str] = set()
 
     def table(self, name: str) -> str:
+        view = f"files of {name}"
         if name not in self._views:
-            self._connection.register(name, self._dataset(name))
+            self._connection.register(view, self._dataset(name))
             self._views.add(name)
-        return self.column(name)
+        return self.column(view)
 
     def column(self, name: str) -> str:
         return '"' + name.replace('"', '""') + '"'
@@ -93,6 +111,15 @@ class _Files(ABC):
     def rows(self, query: str, limit: int | None = None) -> Sequence[Row]:
         found = self._connection.execute(query)
         return found.fetchall() if limit is None else found.fetchmany(limit)
+
+    def batches(self, query: str, size: int) -> Iterator[Sequence[Row]]:
+        found = self._connection.execute(query)
+        while rows := found.fetchmany(size):
+            yield rows
+
+    @property
+    def duckdb(self) -> duckdb.DuckDBPyConnection | None:
+        return self._connection
 
     @abstractmethod
     def _dataset(self, name: str) -> ds.Dataset:

@@ -15,6 +15,7 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DatabaseException, DatabaseTransientException
 from dlt.pipeline.pipeline import Pipeline
+from duckdb import DuckDBPyConnection
 
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.model import DELETED_AT, Endpoint
@@ -81,6 +82,15 @@ class Tables:
         marked = endpoint.full_list and DELETED_AT in self.columns(endpoint.name)
         return f"{self.column(DELETED_AT)} IS NULL" if marked else "1 = 1"
 
+    @property
+    def duckdb(self) -> DuckDBPyConnection | None:
+        """The DuckDB that answers, ``None`` if it is another engine."""
+        return self._sql.duckdb
+
+    def batches(self, sql: str, size: int) -> Iterator[Sequence[Row]]:
+        """Yield the rows of a query, ``size`` at a time."""
+        yield from self._sql.batches(sql, size)
+
     def rows(self, sql: str, limit: int | None = None) -> Sequence[Row]:
         """Return the rows of a query, at most ``limit`` of them."""
         # Not dlt's dataset(sql): that resolves every column of every table once a query, and up to
@@ -107,16 +117,19 @@ class Tables:
 
 
 @contextmanager
-def open_tables(pipeline: Pipeline, warehouse: WarehouseSettings) -> Iterator[Tables]:
+def open_tables(
+    pipeline: Pipeline, warehouse: WarehouseSettings, also: Collection[str] = ()
+) -> Iterator[Tables]:
     """Open the tables of a group; one connection serves all queries.
 
     Args:
         pipeline: the pipeline of a group, its schema in step with the destination.
         warehouse: the destination.
+        also: further groups whose tables to open, besides those that it refers to.
     """
     own = [pipeline.schemas[name] for name in pipeline.schema_names]
     groups = {schema.name for schema in own}
-    others = _groups_referred_to(groups)
+    others = _groups_referred_to(groups) | set(also)
     schemas = [*own, *(_stored_schema(pipeline, name) for name in sorted(others - groups))]
     client = dlt.dataset(
         pipeline.destination, pipeline.dataset_name, schemas or [Schema(pipeline.pipeline_name)]
@@ -124,7 +137,20 @@ def open_tables(pipeline: Pipeline, warehouse: WarehouseSettings) -> Iterator[Ta
     names = [endpoint.name for endpoint in ENDPOINTS if endpoint.group in groups | others]
     with open_sql(client, warehouse.table_format) as sql:
         found = client.get_storage_tables(names)  # type: ignore[attr-defined]
-        yield Tables(sql, {name: columns for name, columns in found if columns}, warehouse)
+        there = {name: columns for name, columns in found if columns}
+        yield Tables(sql, {**there, **_of_files(there, schemas)}, warehouse)
+
+
+def _of_files(
+    there: Mapping[str, Mapping[str, Any]], schemas: Sequence[Schema]
+) -> Mapping[str, Mapping[str, Any]]:
+    """Return the columns of tables in files of other groups, of which dlt tells a stand-in only."""
+    return {
+        name: schema.get_table_columns(name)
+        for schema in schemas
+        for name in there.keys() & schema.tables.keys()
+        if "_column" in there[name]
+    }
 
 
 def _groups_referred_to(groups: Collection[str]) -> set[str]:

@@ -36,6 +36,8 @@ _STATUSES = (
     "PUBLIC", "PUBLIC", "PUBLIC", "PUBLIC", "PUBLIC_BETA", "PRIVATE_BETA", "DEPRECATED",
     "PRIVATE_BUILDING", "PRIVATE_SUBMITTED", "UNAVAILABLE",
 )  # fmt: skip
+DEPRECATED = _STATUSES.index("DEPRECATED")
+"""An entry of a catalogue that is deprecated."""
 _FIELD_TYPES = (
     "STRING", "STRING", "TEXT", "INTEGER", "NUMBER", "BOOLEAN", "DATETIME", "OBJECT", "HIDDEN",
     "PASSWORD",
@@ -64,6 +66,12 @@ _WAREHOUSES = (
     ("mysql", "MySQL"), ("clickhouse", "ClickHouse"), ("s3", "Object Storage"),
     ("redshift-serverless", "Redshift Serverless"), ("postgres-ssh", "Postgres over SSH"),
 )  # fmt: skip
+
+
+def public(number: int) -> int:
+    """Give the entry of a catalogue that comes at this place among the public ones."""
+    entries = _STATUSES.count("PUBLIC")
+    return number // entries * len(_STATUSES) + number % entries
 
 
 def brand(index: int) -> tuple[str, str]:
@@ -251,7 +259,7 @@ def _catalog_destinations_tail(company: Company, index: int) -> Record:
         "description": f"Deliver events to {name}. " + _text(rng, 1),
         "logos": _logos(rng, slug),
         "options": _options(company, rng, rng.randrange(2, 6)),
-        "status": rng.choice(_STATUSES),
+        "status": _STATUSES[index % len(_STATUSES)],
         "previousNames": [name] if chance(rng, 0.7) else [],
         "categories": rng.sample(_CATEGORIES, rng.randrange(1, 4)),
         "website": f"https://{slug}.example.com",
@@ -291,7 +299,7 @@ def _catalog_sources_tail(company: Company, index: int) -> Record:
         "logos": _logos(rng, slug),
         "options": _options(company, rng, rng.randrange(4)),
         "isCloudEventSource": chance(rng, 0.5),
-        "status": rng.choice(_STATUSES),
+        "status": _STATUSES[index % len(_STATUSES)],
     }
     if chance(rng, 0.6):
         tail["partnerOwned"] = chance(rng, 0.5)

@@ -8,6 +8,7 @@ import random
 from analytics_assets.sandbox.company import BASE58, BASE62, Company, Ids, Record, chance
 from analytics_assets.sandbox.lists.functions import function_id
 from analytics_assets.sandbox.resources import Parent, Resource
+from analytics_assets.sandbox.story import SILENT_ADMINISTRATOR
 
 _ROLE_NAMES = (
     "Workspace Owner", "Workspace Member", "Minimal Workspace Access", "Source Admin",
@@ -43,6 +44,9 @@ def users_head(company: Company, index: int) -> Record:
 
 
 def _users_tail(company: Company, index: int) -> Record:
+    if index == SILENT_ADMINISTRATOR:
+        everything = {"id": company.workspace_id, "type": "WORKSPACE"}
+        return {"permissions": [{**_role(company, 0), "resources": [everything]}]}
     if (index + 1) % 10 == 0:
         return {}
     rng = company.rng("users", index)
@@ -52,13 +56,19 @@ def _users_tail(company: Company, index: int) -> Record:
 def _permission(company: Company, rng: random.Random) -> Record:
     role = rng.randrange(max(company.counts["roles"], 1))
     given: Record = {
-        "roleName": roles_head(company, role)["name"],
-        "roleId": company.id_at("roles", role),
+        **_role(company, role),
         "resources": [_permission_resource(company, rng) for _ in range(rng.randrange(1, 3))],
     }
     if chance(rng, 0.3):
         given["labels"] = [labels_head(company, rng.randrange(25))]
     return given
+
+
+def _role(company: Company, index: int) -> Record:
+    return {
+        "roleName": roles_head(company, index)["name"],
+        "roleId": company.id_at("roles", index),
+    }
 
 
 def _permission_resource(company: Company, rng: random.Random) -> Record:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from analytics_assets.sandbox.company import BASE58, BASE62, MASK, Company, Ids, Record, chance
-from analytics_assets.sandbox.lists.catalog import brand
+import math
+
+from analytics_assets.sandbox.company import BASE58, BASE62, MASK, Company, Ids, Record
+from analytics_assets.sandbox.lists.catalog import DEPRECATED, brand, public
 from analytics_assets.sandbox.lists.identity import labels_head
 from analytics_assets.sandbox.resources import Embedded, Resource
+from analytics_assets.sandbox.story import DEPRECATED_DESTINATION, IDLE_SOURCES, SHARED_KEY
 
 _SURFACES = ("Storefront", "Checkout", "Companion App", "Help Centre", "Billing", "Back Office")
 _SURFACE_KINDS = ("Web", "iOS", "Android", "Server", "Cloud")
 
 
 def _catalog_source_of(company: Company, index: int) -> int:
-    return company.wrapped("catalog_sources", index * 31 + 5)
+    return company.wrapped("catalog_sources", public(index * 31 + 5))
 
 
 def catalog_destination_of(company: Company, index: int) -> int:
     """Give the index in the catalog of the tool behind a destination."""
-    return company.wrapped("catalog_destinations", index * 17 + 3)
+    number = DEPRECATED if index == DEPRECATED_DESTINATION else public(index * 17 + 3)
+    return company.wrapped("catalog_destinations", number)
 
 
 def _catalog_warehouse_of(company: Company, index: int) -> int:
@@ -42,6 +46,7 @@ def sources_head(company: Company, index: int) -> Record:
     head: Record = {
         **source_id(company, index),
         "slug": name.lower().replace(" ", "_"),
+        "enabled": index % 7 != 3,  # noqa: PLR2004 - one in seven is switched off
         "writeKeys": _write_keys(company, index),
     }
     if index % 9:
@@ -53,7 +58,6 @@ def _sources_tail(company: Company, index: int) -> Record:
     rng = company.rng("sources", index)
     tail: Record = {
         "workspaceId": company.workspace_id,
-        "enabled": chance(rng, 0.85),
         "labels": [labels_head(company, n) for n in rng.sample(range(25), rng.randrange(4))],
     }
     shapes: tuple[Record, ...] = (
@@ -68,11 +72,23 @@ def _sources_tail(company: Company, index: int) -> Record:
     return tail
 
 
+def _source_of_destination(company: Company, index: int) -> int:
+    """Give the source of a destination; the first destinations meet each source once."""
+    sources = max(company.counts["sources"], 1)
+    if index >= sources:
+        return (index * 13 + index // 7) % sources
+    step = next(step for step in range(13, 13 + sources) if math.gcd(step, sources) == 1)
+    return index * step % sources
+
+
 def destinations_head(company: Company, index: int) -> Record:
     """Give what is a destination's own."""
+    source = _source_of_destination(company, index)
+    in_use = index < company.counts["sources"] or index % 5 != 0
     head: Record = {
         "id": company.id_at("destinations", index),
-        "sourceId": company.id_of("sources", index * 13 + index // 7),
+        "sourceId": company.id_of("sources", source),
+        "enabled": in_use and source not in IDLE_SOURCES,
     }
     if index % 8:
         tool, _ = brand(catalog_destination_of(company, index))
@@ -81,14 +97,15 @@ def destinations_head(company: Company, index: int) -> Record:
 
 
 def _destinations_tail(company: Company, index: int) -> Record:
-    rng = company.rng("destinations", index)
     shapes = _destination_settings(company, index)
-    return {"enabled": chance(rng, 0.8), "settings": shapes[index % len(shapes)]}
+    return {"settings": shapes[index % len(shapes)]}
 
 
 def _destination_settings(company: Company, index: int) -> tuple[Record, ...]:
+    holder = SHARED_KEY[0] if index in SHARED_KEY else index
+
     def secret(kind: str) -> str:
-        return company.secret("destination", kind, index)
+        return company.secret("destination", kind, holder)
 
     return (
         {"apiKey": secret("api-key"), "sampleRate": 1, "region": "eu-west-1"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 
-from analytics_assets.sandbox.company import Company, Record, chance
+from analytics_assets.sandbox.company import Company, Record
 from analytics_assets.sandbox.lists.identity import users_head
 from analytics_assets.sandbox.lists.inventory import (
     destinations_head,
@@ -15,6 +15,7 @@ from analytics_assets.sandbox.lists.inventory import (
     warehouses_head,
 )
 from analytics_assets.sandbox.resources import Resource
+from analytics_assets.sandbox.story import SILENT_ADMINISTRATOR
 
 AUDIT_EVENT_TYPES: Mapping[str, tuple[str, ...]] = {
     "source": (
@@ -106,6 +107,8 @@ _CONCERNS: Mapping[str, tuple[str, Callable[[Company, int], Record]]] = {
     "user": ("users", users_head),
 }
 _VARIANT_LIMIT = 600
+_BY_PEOPLE = (1, 2, 3, 4, 6, 7, 9)
+"""Which events of ten a person causes; an API token causes the others."""
 
 
 def audit_variants(company: Company) -> int:
@@ -118,14 +121,21 @@ def audit_tail(company: Company, index: int) -> Record:
     rng = company.rng("audit_events", index)
     kind = rng.choice(tuple(AUDIT_EVENT_TYPES))
     tail: Record = {"type": rng.choice(AUDIT_EVENT_TYPES[kind])}
-    if chance(rng, 0.7):
-        user = users_head(company, rng.randrange(max(company.counts["users"], 1)))
+    if index % 10 in _BY_PEOPLE:
+        number = index // 10 * len(_BY_PEOPLE) + _BY_PEOPLE.index(index % 10)
+        user = users_head(company, _somebody(company, number))
         tail.update(actor=f"user/{user['id']}", actorEmail=user["email"])
     else:
         token = company.id_at("tokens", rng.randrange(5))
         tail["actor"] = f"public-api-token/{token}"
     tail.update(_audit_resource(company, rng, kind))
     return tail
+
+
+def _somebody(company: Company, number: int) -> int:
+    """Give a user, each in turn, but for the one who does nothing."""
+    found = number % max(company.counts["users"], 1)
+    return found - 1 if found == SILENT_ADMINISTRATOR else found
 
 
 def _audit_resource(company: Company, rng: random.Random, kind: str) -> Record:

@@ -1,0 +1,208 @@
+"""Answer reports over the tables as they stand, and load the answers as tables."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any, cast
+
+import dlt
+import duckdb
+import pyarrow as pa
+from dlt.extract import DltResource
+from dlt.pipeline.pipeline import Pipeline
+
+from analytics_assets.reports.answers import (
+    Parameters,
+    answer,
+    figures,
+    offenders,
+    set_parameters,
+)
+from analytics_assets.reports.inputs import open_inputs
+from analytics_assets.reports.model import GROUP, Report
+from analytics_assets.segment.errors import AnalyticsError, ResourceError
+from analytics_assets.segment.foreign_text import foreign_text
+from analytics_assets.segment.settings import Log
+from analytics_assets.segment.spans import span
+from analytics_assets.warehouse.connections import interruptible
+from analytics_assets.warehouse.destination import new_pipeline, pipeline_name, restore
+from analytics_assets.warehouse.dlt_config import configure_dlt, only_errors_logged
+from analytics_assets.warehouse.faults import is_away, load_error
+from analytics_assets.warehouse.known_secrets import learn_secrets
+from analytics_assets.warehouse.locks import exclusive, open_database
+from analytics_assets.warehouse.package import CONTRACT, REFUSALS, column_hints, file_format
+from analytics_assets.warehouse.pinned import check_target, refuse_settings
+from analytics_assets.warehouse.settings import WarehouseSettings
+
+
+@dataclass
+class ReportOutcome:
+    """What became of a report in this run.
+
+    Attributes:
+        report: the report.
+        failure: why it is not loaded, ``None`` if it is.
+        answer: its rows, ``None`` if there is no answer.
+        figures: its figures, by name.
+        offenders: rows that its checks find wrong, by the name of the check.
+        seconds: what the answer took.
+        load_id: dlt's load id, ``None`` if it is not loaded.
+        not_there: tables that it reads and that the destination does not have.
+    """
+
+    report: Report
+    failure: AnalyticsError | None = None
+    answer: pa.Table | None = None
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    offenders: Mapping[str, pa.Table] = field(default_factory=dict)
+    seconds: float = 0.0
+    load_id: str | None = None
+    not_there: Sequence[str] = ()
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the table now holds the answer."""
+        return self.load_id is not None
+
+
+def run_reports(
+    reports: Sequence[Report],
+    warehouse: WarehouseSettings,
+    parameters: Parameters,
+    log: Log,
+    *,
+    load: Collection[str] | None = None,
+) -> list[ReportOutcome]:
+    """Answer reports and load the answers; return what became of each.
+
+    A report that fails costs no other one anything. What it reads and is not there is empty.
+
+    Args:
+        reports: the reports.
+        warehouse: where the tables are and the answers go.
+        parameters: what the reports are told.
+        log: told about waits and what does not go as usual.
+        load: names of those to load, ``None`` for all; the others are answered for their checks.
+    """
+    configure_dlt(1)
+    learn_secrets()
+    outcomes = [ReportOutcome(report) for report in reports]
+    with interruptible(), tempfile.TemporaryDirectory(prefix="analytics_assets_") as folder:
+        try:
+            refuse_settings(GROUP, pipeline_name(GROUP))
+            pipeline = new_pipeline(GROUP, warehouse, folder)
+            with exclusive(GROUP, warehouse, pipeline, log) as still_held:
+                check_target(warehouse, pipeline)
+                answers = _answers(pipeline, warehouse, outcomes, parameters, log)
+                still_held()
+                wanted = [o for o in outcomes if load is None or o.report.name in load]
+                _load(pipeline, warehouse, answers, wanted, Path(folder), log)
+        except AnalyticsError as error:
+            for outcome in outcomes:
+                outcome.failure = outcome.failure or error
+    return outcomes
+
+
+def _answers(
+    pipeline: Pipeline,
+    warehouse: WarehouseSettings,
+    outcomes: Sequence[ReportOutcome],
+    parameters: Parameters,
+    log: Log,
+) -> Mapping[str, pa.Table]:
+    """Return the answer of each report that has one; note in the outcome why another has not."""
+    found: dict[str, pa.Table] = {}
+    reports = [outcome.report for outcome in outcomes]
+    with span("report"), open_database(warehouse, pipeline, log):
+        restore(warehouse, pipeline, log)
+        folder = Path(pipeline.pipelines_dir)
+        with open_inputs(pipeline, warehouse, reports, folder) as (connection, not_there):
+            set_parameters(connection, parameters)
+            for outcome in outcomes:
+                outcome.not_there = [name for name in outcome.report.reads if name in not_there]
+                begun = perf_counter()
+                try:
+                    found[outcome.report.name] = _answer(connection, outcome)
+                except Exception as error:  # noqa: BLE001 - it is this report's own trouble
+                    reason = f"{type(error).__name__}: {foreign_text(str(error))}"
+                    outcome.failure = ResourceError(f"the report could not be answered: {reason}")
+                outcome.seconds = perf_counter() - begun
+    return found
+
+
+def _answer(connection: duckdb.DuckDBPyConnection, outcome: ReportOutcome) -> pa.Table:
+    rows = answer(connection, outcome.report)
+    outcome.figures = figures(connection, outcome.report, rows)
+    outcome.offenders = offenders(connection, outcome.report, rows)
+    outcome.answer = rows
+    return rows
+
+
+def _load(
+    pipeline: Pipeline,
+    warehouse: WarehouseSettings,
+    answers: Mapping[str, pa.Table],
+    outcomes: Sequence[ReportOutcome],
+    folder: Path,
+    log: Log,
+) -> None:
+    """Load all answers as one package; each by itself if that fails."""
+    good = [outcome for outcome in outcomes if outcome.report.name in answers]
+    if not good:
+        return
+    try:
+        _load_package(pipeline, warehouse, answers, good, log)
+    except REFUSALS as error:
+        if is_away(error) or len(good) == 1:
+            for outcome in good:
+                outcome.failure = load_error(error, warehouse)
+            return
+        log.warning("Loading the reports as one package failed; loading each table by itself.")
+        for number, outcome in enumerate(good):
+            alone = new_pipeline(GROUP, warehouse, folder / str(number))
+            with open_database(warehouse, alone, log):
+                restore(warehouse, alone, log)
+            _load(alone, warehouse, answers, [outcome], folder, log)
+
+
+def _load_package(
+    pipeline: Pipeline,
+    warehouse: WarehouseSettings,
+    answers: Mapping[str, pa.Table],
+    outcomes: Sequence[ReportOutcome],
+    log: Log,
+) -> None:
+    formats = pipeline.destination.capabilities().supported_loader_file_formats or ()
+    tables = [
+        _resource(outcome.report, answers[outcome.report.name], warehouse, formats)
+        for outcome in outcomes
+    ]
+    source = dlt.source(lambda: tables, name=GROUP, max_table_nesting=0, schema_contract=CONTRACT)
+    with span("extract"), only_errors_logged():
+        pipeline.extract(source())
+    with span("normalize"):
+        pipeline.normalize()
+    with span("load"), open_database(warehouse, pipeline, log):
+        info = pipeline.load()
+        info.raise_on_failed_jobs()
+    for outcome in outcomes:
+        outcome.load_id = info.loads_ids[0]
+
+
+def _resource(
+    report: Report, answer: pa.Table, warehouse: WarehouseSettings, formats: Collection[str]
+) -> DltResource:
+    resource: DltResource = dlt.resource(
+        lambda: iter([answer]),
+        name=report.name,
+        primary_key=list(report.key_columns),
+        write_disposition="replace",
+        table_format=cast(Any, warehouse.table_format),
+        file_format=file_format(formats, warehouse, empty=not answer.num_rows),
+        columns=column_hints(report),
+    )
+    return resource
