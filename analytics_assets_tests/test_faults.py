@@ -268,6 +268,18 @@ def test_the_next_run_makes_up_for_a_fault(loaded: Project, kind: str) -> None:
     loaded.assert_equal([kind])
 
 
+def refuse_new_rows(project: Project, table: str) -> None:
+    """Give a table a constraint that no further load can satisfy."""
+    sql = "SELECT sql FROM duckdb_tables() WHERE schema_name = 'analytics' AND table_name = ?"
+    [(definition,)] = project.query(sql, table)
+    [(newest,)] = project.query(f"SELECT max(_dlt_load_id) FROM analytics.{table}")
+    end = definition.rindex(")")
+    execute(project, f"ALTER TABLE analytics.{table} RENAME TO moved")
+    execute(project, f"{definition[:end]}, CHECK (_dlt_load_id <= '{newest}'));")
+    execute(project, f"INSERT INTO analytics.{table} SELECT * FROM analytics.moved")
+    execute(project, "DROP TABLE analytics.moved")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_table_that_cannot_be_loaded_costs_only_itself(loaded: Project, kind: str) -> None:
     """Prevents that one table the destination refuses takes the whole package with it."""
@@ -275,8 +287,7 @@ def test_a_table_that_cannot_be_loaded_costs_only_itself(loaded: Project, kind: 
     others = {*without_details(group)} - {kind}
     change_everything(loaded, group)
     state = state_of(loaded, kind)
-    execute(loaded, f"ALTER TABLE analytics.{kind} RENAME TO moved")
-    execute(loaded, f"CREATE VIEW analytics.{kind} AS SELECT * FROM analytics.moved")
+    refuse_new_rows(loaded, kind)
     before = everything(loaded, kind)
 
     result = loaded.materialize(*others, kind)
@@ -296,7 +307,7 @@ def test_a_column_changed_by_hand_costs_only_its_table(loaded: Project) -> None:
     execute(loaded, "ALTER TABLE analytics.sources ADD COLUMN name INTEGER")
     before = everything(loaded, "sources")
     result = loaded.materialize(*without_details("inventory"))
-    assert "the destination did not take its rows" in failure_of(result)
+    assert "the column name is bigint where text belongs" in failure_of(result)
     others = {*without_details("inventory")} - {"sources"}
     assert set(materialized(result)) == others
     assert everything(loaded, "sources") == before
@@ -387,7 +398,8 @@ def test_missing_features_do_not_fail_the_run(start: Callable[..., Project], sta
         told = {
             one.asset_key.to_user_string(): one.description
             for one in result.get_asset_check_evaluations()
-            if not one.passed and one.severity == AssetCheckSeverity.WARN
+            if not one.passed and one.check_name == "read_whole"
+            if one.severity == AssetCheckSeverity.WARN
         }
         assert set(told) == {*GATED}
         for name in GATED:
@@ -443,7 +455,8 @@ def test_what_has_been_loaded_before_is_no_missing_feature(loaded: Project, stat
     assert "if the workspace no longer has Spaces, leave the asset out with" in said
     assert "ANALYTICS_EXCLUDE=spaces" in said
     assert everything(loaded, "spaces") == before
-    assert set(materialized(result)) == {e.name for e in in_group("inventory")} - {"spaces"}
+    lost = {"spaces", *hanging_on("spaces")}
+    assert set(materialized(result)) == {e.name for e in in_group("inventory")} - lost
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"message": "Forbidden"}'])
