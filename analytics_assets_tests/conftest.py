@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -33,8 +34,11 @@ hypothesis.settings.load_profile("here")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Run the unit lane in this process: it ends before workers have imported what they need."""
-    return 0 if config.option.markexpr == "unit" else None
+    """Run the unit lane in this process: it ends before workers have imported what they need.
+
+    Elsewhere tests wait as much as they compute: for servers, processes and time-outs.
+    """
+    return 0 if config.option.markexpr == "unit" else 3 * (os.cpu_count() or 1)
 
 
 IMPURE = frozenset({"start", "project", "loaded", "template", "postgres"})

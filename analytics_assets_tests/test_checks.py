@@ -378,7 +378,8 @@ def test_a_list_refused_for_its_length_fails_the_check_of_it(start: Callable[...
         project.materialize("users", instance=instance)
         for user in project.sandbox.served("users")[1:]:
             project.sandbox.workspace.remove("users", user["id"])
-        found = evaluations(project.materialize("users", instance=instance))
+        guarded = {"guarded_rows": 15}
+        found = evaluations(project.materialize("users", instance=instance, warehouse=guarded))
     halved = found["users", "row_count_not_halved"]
     assert (halved.passed, halved.severity) == (False, AssetCheckSeverity.ERROR)
     assert text(halved).startswith("The list has 1 rows where 15 were before, so nothing was load")

@@ -10,6 +10,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import orjson
 import pytest
 
 from analytics_assets.sandbox import Options, Reply, Sandbox
@@ -66,7 +67,15 @@ def test_an_answer_that_dribbles_is_given_up(place: str) -> None:
 def test_an_answer_that_dribbles_costs_its_asset_alone(loaded: Project) -> None:
     """Prevents that a time-out of a second is a second for each byte."""
     before = everything(loaded, "labels")
-    with serving(Dribble(HEADS["body"])) as url:
+    dribble, [workspace] = Dribble(HEADS["body"]), loaded.sandbox.served("workspace")
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        if handler.path == "/":
+            reply(handler, body=orjson.dumps({"data": {"workspace": workspace}}))
+        else:
+            dribble(handler)
+
+    with serving(answer) as url:
         loaded.env["ANALYTICS_API_BASE_URL"] = url
         result = loaded.materialize("labels", api={"timeout": 0.2, "retries": 1})
     message = failure_of(result)
