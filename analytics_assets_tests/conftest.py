@@ -38,7 +38,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
     Elsewhere tests wait as much as they compute: for servers, processes and time-outs.
     """
-    return 0 if config.option.markexpr == "unit" else 3 * (os.cpu_count() or 1)
+    return 0 if config.option.markexpr == "unit" else 2 * (os.cpu_count() or 1)
 
 
 IMPURE = frozenset({"start", "project", "loaded", "template", "postgres"})

@@ -84,13 +84,13 @@ def repeat_cursor(body: Body, _: str) -> None:
 
 
 def same_page_for_ever(_: str) -> Fault:
-    """Serve one page again and again, under an ever-new cursor."""
-    first: list[Body] = []
+    """Serve one page again and again, of each month its own, under an ever-new cursor."""
+    first: dict[str, Body] = {}
 
     def fault(body: Body, info: RequestInfo) -> Body:
-        first.append(body)
+        page = first.setdefault(info.params.get("period", ""), body)
         pagination = {"current": "here", "next": f"made-up-{info.number}", "totalEntries": 10**6}
-        return {"data": {**first[0]["data"], "pagination": pagination}}
+        return {"data": {**page["data"], "pagination": pagination}}
 
     return fault
 
@@ -551,14 +551,14 @@ def in_body(ms: object) -> bytes:
             lambda: Reply(
                 429, b"", {"X-RateLimit-Reset": formatdate(time.time() + 2, usegmt=True)}
             ),
-            {1.0, 2.0, 3.0},
+            {1.0, 2.0, 3.0, 4.0},
         ),
         (lambda: Reply(429, in_body("soon"), {"Retry-After": "\u00b2"}), {0.0}),
         (
             lambda: Reply(
                 429, in_body(None), {"Retry-After": formatdate(time.time() + 2, usegmt=True)}
             ),
-            {1.0, 2.0, 3.0},
+            {1.0, 2.0, 3.0, 4.0},
         ),
     ],
     ids=["Retry-After", "msBeforeNext", "X-RateLimit-Reset", "nonsense", "Retry-After date"],
@@ -568,7 +568,7 @@ def test_a_rate_limit_is_waited_for(
 ) -> None:
     """Prevents that the next request comes too early, or the wait is taken from the wrong place.
 
-    Dates have whole seconds, and the server writes its own anew once a second.
+    Dates have whole seconds, and the server writes its own anew once a second, or later if busy.
     """
     loaded.sandbox.intercept = limited_once("/labels", answer)
     result, log = run_logged(loaded, "labels")
