@@ -58,9 +58,17 @@ _STARTS = (
 _unit_test_runs = False
 
 
+TWICE = frozenset(
+    {"test_forgetting", "test_healing", "test_odd_values", "test_ownership", "test_whole_lists"}
+)
+"""Modules whose cases are the same on DuckDB, in CI, and on PostgreSQL, in the heavy lane."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse unit tests that ask for a fixture that starts something."""
+    """Refuse unit tests that ask for a fixture that starts something; leave repeats to ``heavy``."""
     for item in items:
+        if item.path.stem in TWICE and "postgres" in item.name:
+            item.add_marker(pytest.mark.heavy)
         if item.get_closest_marker("unit") and IMPURE & set(getattr(item, "fixturenames", ())):
             raise pytest.UsageError(f"{item.nodeid} is marked unit and starts something")
 
