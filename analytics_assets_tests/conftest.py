@@ -65,7 +65,7 @@ TWICE = frozenset(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse unit tests that ask for a fixture that starts something; leave repeats to ``heavy``."""
+    """Refuse unit tests that ask for what starts something; leave repeats to the heavy lane."""
     for item in items:
         if item.path.stem in TWICE and "postgres" in item.name:
             item.add_marker(pytest.mark.heavy)

@@ -250,7 +250,7 @@ def test_a_state_that_makes_no_sense_is_forgotten(project: Project) -> None:
         by_hand(project, f"UPDATE {table} SET state = '{compress_state(state)}' {where}")
 
     def soon(state: Any) -> None:
-        state["incremental"]["timestamp"]["last_value"] = "soon"
+        state["position"] = "soon"
 
     edit("usage", "usage_mtu_daily", lambda state: state.update(newest_day="tomorrow"))
     edit("identity", "audit_events", soon)
