@@ -117,7 +117,7 @@ class Host:
         project = getattr(self, region)
         for name in names:
             endpoint = BY_NAME[name]
-            if not endpoint.monthly:
+            if not endpoint.by_day:
                 served = project.sandbox.served(name)
                 assert_same(name, project.rows(name), expected_rows(endpoint, served))
 

@@ -40,10 +40,6 @@ def dlt_destination(settings: WarehouseSettings) -> Any:
         )
     if settings.destination_object is not None:
         return pinned(settings.destination_object)
-    if settings.destination == "postgres" and find_spec("psycopg2"):
-        from analytics_assets.warehouse.postgres import postgres_destination
-
-        return postgres_destination(settings)
     try:
         replace = {} if settings.destination == "filesystem" else _REPLACE
         found: Any = Destination.from_reference(settings.destination, **DESTINATION, **replace)
@@ -55,6 +51,10 @@ def dlt_destination(settings: WarehouseSettings) -> Any:
     kind = found.destination_type.rpartition(".")[2]
     if hasattr(dlt.destinations, settings.destination) and kind != settings.destination:
         refuse(f"destination.{settings.destination}.destination_type", kind)
+    if settings.destination == "postgres" and find_spec("psycopg2"):
+        from analytics_assets.warehouse.postgres import postgres_destination
+
+        return postgres_destination(settings, **DESTINATION, **replace)
     return found
 
 

@@ -31,7 +31,6 @@ from dlt.destinations.impl.postgres.sql_client import Psycopg2SqlClient
 
 from analytics_assets.warehouse.connections import CONNECTIONS
 from analytics_assets.warehouse.faults import waited_in_vain
-from analytics_assets.warehouse.pinned import DESTINATION
 from analytics_assets.warehouse.settings import WarehouseSettings
 
 _CAN_BE_IDLE: Final = 140000
@@ -39,7 +38,7 @@ _CAN_BE_IDLE: Final = 140000
 _PROBES: Final = 4
 
 
-def postgres_destination(settings: WarehouseSettings) -> postgres:
+def postgres_destination(settings: WarehouseSettings, **arguments: Any) -> postgres:
     """Return dlt's destination, with the time-outs of ``settings``."""
 
     class Client(_Client):
@@ -48,7 +47,7 @@ def postgres_destination(settings: WarehouseSettings) -> postgres:
     class Destination(_Postgres):
         bounded_client = Client
 
-    return Destination(**DESTINATION)
+    return Destination(**arguments)
 
 
 def server_name(credentials: PostgresCredentials) -> str:
