@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,8 @@ class PostgresProject(Project):
 
     def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Ask the database."""
-        with psycopg2.connect(self.url) as connection, connection.cursor() as cursor:
+        with closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True  # as changes of the server's own settings want
             cursor.execute("SET TimeZone = 'UTC'")
             cursor.execute(sql, parameters)
             return list(cursor.fetchall()) if cursor.description else []

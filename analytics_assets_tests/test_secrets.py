@@ -302,8 +302,13 @@ def test_what_is_kept_on_disk_is_for_its_owner_only(start: Callable[..., Project
     project = start()
     seen: dict[str, int] = {}
 
-    def look(_: RequestInfo) -> None:
-        for path in (project.folder / "tmp").rglob("*.arrows"):
+    def spooled() -> list[Path]:
+        return [*(project.folder / "tmp").rglob("*.arrows")]
+
+    def look(info: RequestInfo) -> None:
+        if info.params.get("pagination.cursor"):
+            wait_for(spooled)
+        for path in spooled():
             seen[path.name] = path.stat().st_mode & 0o777
 
     project.sandbox.intercept = look

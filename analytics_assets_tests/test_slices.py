@@ -315,7 +315,8 @@ def test_a_child_may_be_a_feature_of_its_own(build: Build, status: int) -> None:
     assert failure_of(result) == ""
     assert f"{name} is not available to this workspace or token" in log
     assert f"HTTP {status}. It needs Destination Subscriptions" in log
-    assert set(materialized(result)) == {"destinations"}
+    assert materialized(result)[name]["available"] is False
+    assert set(materialized(result)) == {"destinations", name}
 
 
 def test_a_child_of_an_unavailable_parent_is_unavailable(build: Build) -> None:
