@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from string import ascii_lowercase
 
 import pytest
 from dagster import DagsterInstance, ExecuteInProcessResult
@@ -113,7 +114,7 @@ def test_every_page_is_stored_or_refused(template: Template, tmp_path: Path, pag
         secret
         for case in PLANTED
         for secret in secrets_of(case["value"])
-        if len(secret) >= _LONG_ENOUGH
+        if len(secret) >= _LONG_ENOUGH and secret not in ascii_lowercase
     }
     with (
         template.project(tmp_path) as project,

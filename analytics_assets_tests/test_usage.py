@@ -267,7 +267,7 @@ def test_an_api_that_does_not_heed_the_month_fails(start: Start) -> None:
             f"{CALLS} (GET /usage/api-calls/daily): month 2026-01: a row of 2026-03-01 came"
             in failure_of(result)
         )
-        assert set(materialized(result)) == set(USAGE) - {CALLS}
+        assert set(materialized(result)) - {"events_volume"} == set(USAGE) - {CALLS}
         project.sandbox.intercept = None
         load(project, CALLS)
         assert_usage(project, date(2026, 1, 1))
@@ -442,6 +442,8 @@ def test_a_missing_count_is_carried_by_the_next_day(start: Start, missing: str |
     project = start(TINY, ANALYTICS_USAGE_START="2026-02")
 
     def without_count(info: RequestInfo) -> Reply | None:
+        if "period" not in info.params:
+            return None
         rows = project.sandbox.workspace.usage(CALLS, info.params["period"])
         if missing is None:
             rows[4]["apiCalls"] = rows[0]["apiCalls"] = None
