@@ -104,7 +104,9 @@ CASES = st.lists(PAGES, min_size=ROUNDS, max_size=ROUNDS)
 
 
 @pytest.mark.parametrize(
-    "pages", [200, pytest.param(2000, marks=pytest.mark.heavy)], ids=lambda pages: f"{pages} pages"
+    "pages",
+    [40, *(pytest.param(pages, marks=pytest.mark.heavy) for pages in (200, 2000))],
+    ids=lambda pages: f"{pages} pages",
 )
 def test_every_page_is_stored_or_refused(template: Template, tmp_path: Path, pages: int) -> None:
     """Prevents that any record, name or value ends a run, spoils another list or leaks a secret."""
