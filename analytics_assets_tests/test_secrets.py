@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -297,9 +298,13 @@ def test_neither_password_nor_people_are_told_by_postgres(project: Project, post
     assert files_with(needles, [home]) == []
 
 
-def test_what_is_kept_on_disk_is_for_its_owner_only(start: Callable[..., Project]) -> None:
+def test_what_is_kept_on_disk_is_for_its_owner_only(
+    start: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Prevents that other users of a machine read the workspace out of a file."""
     project = start()
+    # Python looks for the folder of temporary files once a process
+    monkeypatch.setattr(tempfile, "tempdir", str(project.folder / "tmp"))
     seen: dict[str, int] = {}
 
     def spooled() -> list[Path]:

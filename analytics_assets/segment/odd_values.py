@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from analytics_assets.segment.foreign_text import foreign_text
-from analytics_assets.segment.model import Column
+from analytics_assets.segment.model import Column, ColumnType
 from analytics_assets.segment.redaction import Redactor
 
 CHARACTERS: Final = "half characters and U+0000 became U+FFFD"
@@ -42,6 +42,23 @@ class Oddity:
     what: str
     count: int
     example: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of an undeclared field.
+
+    Attributes:
+        field: its name, fit to be shown.
+        column: name of its column; ``None`` if it was left out.
+        type: type of that column.
+        reason: why it is not under its own name with its own type; empty if it is.
+    """
+
+    field: str
+    column: str | None
+    type: ColumnType
+    reason: str = ""
 
 
 class Oddities:

@@ -20,6 +20,7 @@ from dlt.common.normalizers.naming.snake_case import NamingConvention
 
 from analytics_assets.segment.exact_json import to_json
 from analytics_assets.segment.model import DELETED_AT, ColumnType, Endpoint
+from analytics_assets.segment.odd_values import Kept
 from analytics_assets.segment.times import TIMESTAMP, nearest_time
 
 Kind = Literal["bool", "bigint", "long", "double", "number", "text", "json"]
@@ -73,23 +74,6 @@ class Stored:
 
     type: str
     field: str | None = None
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What became of an undeclared field.
-
-    Attributes:
-        field: its name, fit to be shown.
-        column: name of its column; ``None`` if it was left out.
-        type: type of that column.
-        reason: why it is not under its own name with its own type; empty if it is.
-    """
-
-    field: str
-    column: str | None
-    type: ColumnType
-    reason: str = ""
 
 
 def kind_of(value: Any) -> Kind:

@@ -17,12 +17,13 @@ from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from analytics_assets.segment.errors import SettingError, causes
 from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.settings import Log
-from analytics_assets.segment.staging import Staging
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.waiting import Waiting
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+    from analytics_assets.segment.staging import Staging
 
 USUAL_MEMORY_MB: Final = 160.0
 """What a merge may use before DuckDB goes on on disk; its default is 80% of the machine."""

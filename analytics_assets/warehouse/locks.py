@@ -117,6 +117,8 @@ def _file_lock(path: Path, waiting: Waiting, why: str) -> Iterator[None]:
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # filelock takes a file that cannot be made for one that somebody else holds
+            path.touch(mode=0o644)
             lock.acquire(timeout=0)
             break
         except filelock.Timeout:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from analytics_assets.segment.foreign_text import foreign_text
-from analytics_assets.segment.odd_values import Oddity
-from analytics_assets.segment.records import RowTyper
-from analytics_assets.segment.undeclared import Kept
+from analytics_assets.segment.odd_values import Kept, Oddity
+
+if TYPE_CHECKING:
+    from analytics_assets.segment.records import RowTyper
 
 _LONGEST_NAME: Final = 100
 

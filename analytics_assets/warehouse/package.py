@@ -22,10 +22,10 @@ from analytics_assets.segment.errors import (
     OtherWorkspace,
 )
 from analytics_assets.segment.model import Column, ColumnType, Table
+from analytics_assets.segment.odd_values import Kept
 from analytics_assets.segment.settings import LoadOptions, Log
 from analytics_assets.segment.spans import span
 from analytics_assets.segment.token_workspace import Workspace
-from analytics_assets.segment.undeclared import Kept
 from analytics_assets.warehouse.counts import count_rows
 from analytics_assets.warehouse.deletions import mark_deleted
 from analytics_assets.warehouse.destination import new_pipeline, restore
