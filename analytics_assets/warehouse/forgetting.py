@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 
+from dlt.common.schema import Schema
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.model import DELETED_AT, Endpoint
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import Sql
-from analytics_assets.warehouse.state import stored_columns
+from analytics_assets.warehouse.state import stored_columns, stored_schema
 
 
 def forget(
@@ -35,19 +36,20 @@ def forget(
         return {}
     before = datetime.now(timezone.utc) - timedelta(days=warehouse.forget_days)
     forgotten: dict[str, int] = {}
+    schema = stored_schema(pipeline)
     for endpoint in (BY_NAME[name] for name in names):
-        if columns := _personal_columns(endpoint, pipeline):
+        if columns := _personal_columns(endpoint, schema):
             forgotten[endpoint.name] = _forget(sql, endpoint, columns, before)
     return forgotten
 
 
-def _personal_columns(endpoint: Endpoint, pipeline: Pipeline) -> Sequence[str]:
+def _personal_columns(endpoint: Endpoint, schema: Schema) -> Sequence[str]:
     """Return the columns to blank; none of a table that holds nothing personal."""
     personal = [column.name for column in endpoint.table_columns if column.personal]
     if not personal or _moment(endpoint) is None:
         return []
     declared = {column.name for column in endpoint.table_columns}
-    stored = stored_columns(pipeline, endpoint)
+    stored = stored_columns(schema, endpoint)
     return personal + [n for n in stored if n not in declared and not n.startswith("_dlt_")]
 
 

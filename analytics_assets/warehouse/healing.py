@@ -38,7 +38,13 @@ from analytics_assets.warehouse.standing import (
     look,
     look_at_staging,
 )
-from analytics_assets.warehouse.state import declared_types, forget, is_sound, stored_types
+from analytics_assets.warehouse.state import (
+    declared_types,
+    forget,
+    is_sound,
+    stored_schema,
+    stored_types,
+)
 
 LOAD_ID: Final = "_dlt_load_id"
 ROW_ID: Final = "_dlt_id"
@@ -105,7 +111,8 @@ def _look(
     pipeline: Pipeline, endpoints: Sequence[Endpoint], warehouse: WarehouseSettings
 ) -> tuple[Standing, Standing | None]:
     names = [endpoint.name for endpoint in endpoints]
-    known = [endpoint.name for endpoint in endpoints if stored_types(pipeline, endpoint)]
+    schema = stored_schema(pipeline)
+    known = [endpoint.name for endpoint in endpoints if stored_types(schema, endpoint)]
     with pipeline.destination_client() as client:
         standing = look(client, warehouse, names, known)
         staging = look_at_staging(client, names) if warehouse.stages else None
@@ -164,11 +171,12 @@ def _refuse_other_pipelines(
 
 def _others(pipeline: Pipeline, endpoints: Iterable[Endpoint], standing: Standing) -> list[str]:
     """Return the tables whose rows dlt has normalized itself."""
+    schema = stored_schema(pipeline)
     return [
         endpoint.name
         for endpoint in endpoints
         if ROW_ID in standing.tables.get(endpoint.name, ())
-        and ROW_ID not in stored_types(pipeline, endpoint)
+        and ROW_ID not in stored_types(schema, endpoint)
     ]
 
 
@@ -190,6 +198,7 @@ class _Healing:
         log: Log,
     ) -> None:
         self._pipeline = pipeline
+        self._schema = stored_schema(pipeline)
         self._group = group
         self._warehouse = warehouse
         self._standing = standing
@@ -243,7 +252,7 @@ class _Healing:
 
     def _is_ours(self, endpoint: Endpoint, columns: Columns) -> bool:
         """Tell by its columns whether a table is one that a load has made."""
-        known = stored_types(self._pipeline, endpoint)
+        known = stored_types(self._schema, endpoint)
         if known:  # a few may have been dropped
             there = sum(name in columns for name in known)
             return LOAD_ID in columns or there * 2 > len(known)
@@ -273,11 +282,11 @@ class _Healing:
         ]
 
     def _expected(self, endpoint: Endpoint) -> Mapping[str, ColumnType]:
-        return {**declared_types(endpoint), **stored_types(self._pipeline, endpoint)}
+        return {**declared_types(endpoint), **stored_types(self._schema, endpoint)}
 
     def _types(self, endpoint: Endpoint) -> Mapping[str, ColumnType]:
         """Return the types of a table: as stored, or as found where nothing is stored."""
-        stored = stored_types(self._pipeline, endpoint)
+        stored = stored_types(self._schema, endpoint)
         found = self._standing.tables.get(endpoint.name, {})
         kinds: Any = {name: kind for name, kind in found.items() if kind}
         return stored or {**declared_types(endpoint), **kinds} if found else stored
@@ -285,7 +294,7 @@ class _Healing:
     def _missing(self, endpoint: Endpoint, standing: Standing) -> list[str]:
         """Return the columns that dlt has stored and the table lacks; none without a table."""
         columns = standing.tables.get(endpoint.name)
-        stored = stored_types(self._pipeline, endpoint)
+        stored = stored_types(self._schema, endpoint)
         return [] if columns is None else [name for name in stored if name not in columns]
 
     def _untrue(self, endpoint: Endpoint) -> bool:
@@ -301,14 +310,12 @@ class _Healing:
     # Making again what is missing.
 
     def _gone_of_dlt(self) -> list[str]:
-        if self._pipeline.default_schema_name is None:
-            return []
-        schema = self._pipeline.default_schema.tables
-        return [n for n in DLT_TABLES if n in schema and n not in self._standing.tables]
+        known = self._schema.tables if self._pipeline.default_schema_name else ()
+        return [n for n in DLT_TABLES if n in known and n not in self._standing.tables]
 
     def _gone(self, endpoints: Sequence[Endpoint]) -> list[str]:
         """Return the tables that dlt takes to be there, and that are not."""
-        stored = [e.name for e in endpoints if stored_types(self._pipeline, e)]
+        stored = [e.name for e in endpoints if stored_types(self._schema, e)]
         return [name for name in stored if name not in self._standing.tables]
 
     def _make_tables(self, names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 import dlt
 import pyarrow as pa
 from dlt.common.destination.exceptions import DestinationException
+from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema, TSchemaContractDict
 from dlt.extract import DltResource, DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
@@ -42,7 +43,7 @@ from analytics_assets.warehouse.plain_files import replacing
 from analytics_assets.warehouse.plan import GroupPlan
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
-from analytics_assets.warehouse.state import FIELD, note_load, stored_columns
+from analytics_assets.warehouse.state import FIELD, note_load, stored_columns, stored_schema
 
 CONTRACT: Final[TSchemaContractDict] = {
     "tables": "evolve",
@@ -148,13 +149,14 @@ def _load_package(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) 
         load_id = info.loads_ids[0]
         with span("mark"):
             marked, forgotten, counts = _mark_and_count(pipeline, warehouse, outcomes, load_id)
+    schema = stored_schema(pipeline)
     for outcome in outcomes:
         name = outcome.endpoint.name
         outcome.load_id = load_id
         outcome.counts = counts.get(name)
         outcome.newly_deleted = marked.get(name, 0)
         outcome.forgotten = forgotten.get(name, 0)
-        outcome.columns = _columns(pipeline, outcome)
+        outcome.columns = _columns(schema, outcome)
 
 
 def table_source(
@@ -262,10 +264,10 @@ def _mark_and_count(
         return marked, forgotten, count_rows(sql, names)
 
 
-def _columns(pipeline: Pipeline, outcome: Outcome) -> Sequence[Column]:
+def _columns(schema: Schema, outcome: Outcome) -> Sequence[Column]:
     """Return the table's columns: the declared ones first, then those the API added."""
     declared = {column.name: column for column in outcome.endpoint.table_columns}
-    stored = stored_columns(pipeline, outcome.endpoint)
+    stored = stored_columns(schema, outcome.endpoint)
     return [
         declared.get(name) or Column(name, cast(ColumnType, column.type), "")
         for name, column in stored.items()

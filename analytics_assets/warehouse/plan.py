@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 from dlt.common.destination.exceptions import DestinationException
+from dlt.common.schema import Schema
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.audit_trail import api_time
@@ -43,6 +44,7 @@ from analytics_assets.warehouse.state import (
     position,
     start_of,
     stored_columns,
+    stored_schema,
     was_unavailable,
 )
 
@@ -125,10 +127,11 @@ def plan_group(
     except DestinationException as error:
         raise question_error(error, request.warehouse) from None
     readings: dict[str, Reading] = {}
+    schema = stored_schema(pipeline)
     for endpoint in wanted:
         parent = readings.get(endpoint.parent.resource) if endpoint.parent else None
         file = folder / f"{endpoint.name}.arrows" if endpoint in endpoints else None
-        stored = _stored(pipeline, endpoint, healed)
+        stored = _stored(schema, endpoint, healed)
         held = before[endpoint.name].live if endpoint.name in before else frozenset()
         held = held if request.warehouse.loses_rows else frozenset()
         reading = _reading(endpoint, parent, pipeline, stored, file, held, request, period)
@@ -146,21 +149,20 @@ def _baselines(
     today: date,
 ) -> Mapping[str, Baseline]:
     """See what full lists hold now."""
-    full_lists = [e for e in endpoints if e.full_list and _stored(pipeline, e, healed)]
+    schema = stored_schema(pipeline)
+    full_lists = [e for e in endpoints if e.full_list and _stored(schema, e, healed)]
     if not full_lists:
         return {}
     with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
         return {e.name: Baseline(live_keys(sql, e), peak(pipeline, e, today)) for e in full_lists}
 
 
-def _stored(pipeline: Pipeline, endpoint: Endpoint, healed: Healed) -> Mapping[str, Stored]:
+def _stored(schema: Schema, endpoint: Endpoint, healed: Healed) -> Mapping[str, Stored]:
     """Return the columns of a table; none if there is none to load into."""
     if endpoint.name in healed.refused:
         return {}
     found = healed.types.get(endpoint.name, {})
-    return stored_columns(pipeline, endpoint) or {
-        name: Stored(kind) for name, kind in found.items()
-    }
+    return stored_columns(schema, endpoint) or {name: Stored(kind) for name, kind in found.items()}
 
 
 def _with_parents(endpoints: Sequence[Endpoint]) -> list[Endpoint]:

@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta, timezone
 from typing import Any, Final, cast
 
 import dlt
+from dlt.common.schema import Schema
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment import windows
@@ -39,11 +40,18 @@ class Peak:
         return Peak(rows, today) if old or rows >= self.rows else self
 
 
-def stored_columns(pipeline: Pipeline, endpoint: Endpoint) -> Mapping[str, Stored]:
+def stored_schema(pipeline: Pipeline) -> Schema:
+    """Return the schema of the destination's tables, without any if nothing has been loaded.
+
+    dlt reads it from a file whenever it is asked for it, so ask once for all tables.
+    """
+    known = pipeline.default_schema_name is not None
+    return pipeline.default_schema if known else Schema(pipeline.pipeline_name)
+
+
+def stored_columns(schema: Schema, endpoint: Endpoint) -> Mapping[str, Stored]:
     """Return the columns that the destination's table has; none without a table."""
-    if pipeline.default_schema_name is None:
-        return {}
-    table = pipeline.default_schema.tables.get(endpoint.name)
+    table = schema.tables.get(endpoint.name)
     columns = cast(Mapping[str, Mapping[str, Any]], table["columns"] if table else {})
     return {
         name: Stored(column["data_type"], column.get(FIELD))
@@ -52,9 +60,9 @@ def stored_columns(pipeline: Pipeline, endpoint: Endpoint) -> Mapping[str, Store
     }
 
 
-def stored_types(pipeline: Pipeline, endpoint: Endpoint) -> Mapping[str, ColumnType]:
+def stored_types(schema: Schema, endpoint: Endpoint) -> Mapping[str, ColumnType]:
     """Return the types of the columns that the destination's table has; none without a table."""
-    stored = stored_columns(pipeline, endpoint)
+    stored = stored_columns(schema, endpoint)
     return {name: cast(ColumnType, column.type) for name, column in stored.items()}
 
 
