@@ -195,7 +195,7 @@ def _check_results(outcome: ReportOutcome, pages: ReportPages) -> Iterator[Asset
 
 
 def _warnings(outcome: ReportOutcome, failed: Collection[str]) -> Iterator[str]:
-    if old := [name for name in outcome.report.tables if name in failed]:
+    if old := [name for name in outcome.report.reads if name in failed]:
         yield f"{', '.join(old)} failed in this run and was read as it was before"
     if outcome.not_there:
         empty = ", ".join(outcome.not_there)

@@ -39,7 +39,7 @@ class SegmentTranslator(DagsterDltTranslator):
         deployment, name = self.deployment, data.resource.name
         if name in reports():
             tables = {endpoint.name for endpoint in deployment.endpoints}
-            read = [self._key(table) for table in reports()[name].tables if table in tables]
+            read = [self._key(table) for table in reports()[name].reads if table in tables]
             return report_spec(reports()[name], deployment, read)
         endpoint = BY_NAME[name]
         parent = endpoint.parent and BY_NAME[endpoint.parent.resource]

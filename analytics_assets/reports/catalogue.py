@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from analytics_assets.reports.model import Report, ReportError, parse_header
-from analytics_assets.reports.reads import Tables, lineage, tables_read
+from analytics_assets.reports.reads import Tables, known_lineage
 from analytics_assets.segment.endpoints import ENDPOINTS
 
 FOLDER: Final = Path(__file__).parent
@@ -35,30 +35,16 @@ def read_report(name: str, text: str) -> Report:
     """Make a report of its file.
 
     Raises:
-        ReportError: its header or a table that it names is wrong; the text says why.
+        ReportError: it cannot work; the text says why.
     """
     header = parse_header(name, text)
     if name in tables():
         raise ReportError(f"reports/{name}.sql has the name of a table of endpoints.py; rename it.")
-    return Report(name, header, text, tables_read(name, text, tables()))
-
-
-def columns_read(report: Report) -> Mapping[str, tuple[str, ...]]:
-    """Return the columns that a report reads, by table, once its SQL is proved.
-
-    Raises:
-        ReportError: it cannot work; the text says why.
-    """
-    found = lineage(report.name, report.sql, tables())
-    if found.reads.keys() != set(report.tables):
-        raise ReportError(
-            f"reports/{report.name}.sql reads {', '.join(found.reads)}; name each table after a"
-            " FROM or JOIN of its own."
-        )
-    described = [column.name for column in report.header.columns]
+    found = known_lineage(name, text, tables())
+    described = [column.name for column in header.columns]
     if list(found.makes) != described:
         raise ReportError(
-            f"reports/{report.name}.sql selects {', '.join(found.makes)}, and its header describes"
+            f"reports/{name}.sql selects {', '.join(found.makes)}, and its header describes"
             f" {', '.join(described)}; make them agree."
         )
-    return found.reads
+    return Report(name, header, text, found.reads)

@@ -6,7 +6,7 @@ the columns that are needed are copied, by way of Arrow. Dates are in UTC.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ import orjson
 import pyarrow as pa
 from dlt.pipeline.pipeline import Pipeline
 
+from analytics_assets.reports.model import Report
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.model import Column, ColumnType, Endpoint
 from analytics_assets.segment.records import ARROW_TYPES
@@ -39,23 +40,21 @@ _JSON_AS_TEXT: Final = {"bigquery": "TO_JSON_STRING({})", "databricks": "{}"}
 
 @contextmanager
 def open_inputs(
-    pipeline: Pipeline,
-    warehouse: WarehouseSettings,
-    needed: Mapping[str, Sequence[Column]],
-    folder: Path,
+    pipeline: Pipeline, warehouse: WarehouseSettings, reports: Collection[Report], folder: Path
 ) -> Iterator[tuple[duckdb.DuckDBPyConnection, frozenset[str]]]:
     """Open what reports read while the caller has the destination open.
 
     Args:
         pipeline: the pipeline of the reports, its schema in step with the destination.
         warehouse: where the tables are.
-        needed: the columns to open, by table.
+        reports: whose tables and columns to open.
         folder: where DuckDB may put what its memory does not hold.
 
     Yields:
         A connection in which the tables have their plain names; a table or column that is not there
         holds nothing. And the names of the tables that are not there.
     """
+    needed = columns_needed(reports)
     groups = {BY_NAME[table].group for table in needed}
     with open_tables(pipeline, warehouse, groups) as tables, _engine(tables, folder) as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -64,11 +63,11 @@ def open_inputs(
         yield connection, frozenset(table for table in needed if not tables.exists(table))
 
 
-def together(reads: Iterable[Mapping[str, Sequence[str]]]) -> Mapping[str, Sequence[Column]]:
+def columns_needed(reports: Collection[Report]) -> Mapping[str, Sequence[Column]]:
     """Return what some reports read together: the columns of each table."""
     names: dict[str, set[str]] = {}
-    for read in reads:
-        for table, columns in read.items():
+    for report in reports:
+        for table, columns in report.reads.items():
             names.setdefault(table, set()).update(columns)
     return {
         table: [column for column in BY_NAME[table].table_columns if column.name in found]

@@ -69,13 +69,13 @@ class Report:
         name: asset key and table; the name of its file.
         header: what it answers, and what its rows are.
         sql: the SELECT.
-        tables: the tables that it reads.
+        reads: the columns that it reads, by table.
     """
 
     name: str
     header: Header
     sql: str
-    tables: tuple[str, ...]
+    reads: Mapping[str, tuple[str, ...]]
 
     @property
     def key_columns(self) -> tuple[str, ...]:

@@ -22,12 +22,10 @@ from analytics_assets.reports.answers import (
     offenders,
     set_parameters,
 )
-from analytics_assets.reports.catalogue import columns_read
-from analytics_assets.reports.inputs import open_inputs, together
-from analytics_assets.reports.model import GROUP, Report, ReportError
+from analytics_assets.reports.inputs import open_inputs
+from analytics_assets.reports.model import GROUP, Report
 from analytics_assets.segment.errors import AnalyticsError, ResourceError
 from analytics_assets.segment.foreign_text import foreign_text
-from analytics_assets.segment.model import Column
 from analytics_assets.segment.settings import Log
 from analytics_assets.segment.spans import span
 from analytics_assets.warehouse.connections import interruptible
@@ -118,16 +116,14 @@ def _answers(
 ) -> Mapping[str, pa.Table]:
     """Return the answer of each report that has one; note in the outcome why another has not."""
     found: dict[str, pa.Table] = {}
-    needed = _needed(outcomes)
+    reports = [outcome.report for outcome in outcomes]
     with span("report"), open_database(warehouse, pipeline, log):
         restore(warehouse, pipeline, log)
         folder = Path(pipeline.pipelines_dir)
-        with open_inputs(pipeline, warehouse, needed, folder) as (connection, not_there):
+        with open_inputs(pipeline, warehouse, reports, folder) as (connection, not_there):
             set_parameters(connection, parameters)
             for outcome in outcomes:
-                if outcome.failure:
-                    continue
-                outcome.not_there = [name for name in outcome.report.tables if name in not_there]
+                outcome.not_there = [name for name in outcome.report.reads if name in not_there]
                 begun = perf_counter()
                 try:
                     found[outcome.report.name] = _answer(connection, outcome)
@@ -136,17 +132,6 @@ def _answers(
                     outcome.failure = ResourceError(f"the report could not be answered: {reason}")
                 outcome.seconds = perf_counter() - begun
     return found
-
-
-def _needed(outcomes: Sequence[ReportOutcome]) -> Mapping[str, Sequence[Column]]:
-    """Return the columns that reports read, by table; note which report cannot work."""
-    reads = []
-    for outcome in outcomes:
-        try:
-            reads.append(columns_read(outcome.report))
-        except ReportError as error:
-            outcome.failure = error
-    return together(reads)
 
 
 def _answer(connection: duckdb.DuckDBPyConnection, outcome: ReportOutcome) -> pa.Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, Literal, Protocol
 
 Group = Literal["inventory", "catalog", "identity", "usage"]
@@ -45,7 +46,7 @@ class Column:
     redact: Redact = "keep"
     missing: str | None = None
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The column name in snake_case, equal to what dlt's default naming makes of the field."""
         return _WORD_START.sub("_", self.field).lower().replace(".", "_")
