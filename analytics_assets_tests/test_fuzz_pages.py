@@ -23,7 +23,7 @@ from analytics_assets_tests.harness import Project, Row, failure_of, materialize
 from analytics_assets_tests.test_bad_input import DEBUG_WORDS
 from analytics_assets_tests.test_fuzz import NUMBERS
 from analytics_assets_tests.test_redaction import SECRETS, secrets_of, without_marks
-from analytics_assets_tests.test_secrets import columns_with, files_with
+from analytics_assets_tests.test_secrets import files_with, tables_with
 
 LISTS = (
     "sources",
@@ -135,7 +135,7 @@ def test_every_page_is_stored_or_refused(template: Template, tmp_path: Path, pag
             shutil.copy(template.database, project.database)
             for page in case:
                 check_load(project, instance, page)
-            assert columns_with(project, planted) == []
+            assert tables_with(project, planted) == []
 
         load()
     assert files_with(planted, [tmp_path]) == []
