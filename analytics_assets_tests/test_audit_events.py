@@ -323,7 +323,7 @@ def check_history(project: Project, overlap: int, page: int, history: Any) -> No
 SOME = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@settings(SOME, max_examples=10)
+@settings(SOME, max_examples=5)
 @given(st.integers(1, 600), st.integers(1, 4), histories())
 def test_every_event_once_whatever_its_time(
     project: Project, overlap: int, page: int, history: Any

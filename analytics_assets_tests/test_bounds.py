@@ -73,7 +73,7 @@ def sandbox_process(*options: str) -> Iterator[dict[str, str]]:
     ("name", "count", "limit"),
     [
         ("audit_events", 100_000, 500),
-        ("sources", 100_000, 500),
+        pytest.param("sources", 100_000, 500, marks=pytest.mark.heavy),
         ("destinations", 20_000, 600),  # of some 25 KB each
         pytest.param("audit_events", 1_000_000, 600, marks=pytest.mark.heavy),
     ],
@@ -164,7 +164,7 @@ PATIENT = json.dumps({"resources": {"api": {"config": {"backoff_factor": 60, "ti
 """The client's own time-out must not be what ends the run."""
 
 
-@pytest.mark.parametrize("loads", [4, pytest.param(20, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("loads", [2, pytest.param(20, marks=pytest.mark.heavy)])
 def test_many_loads_through_a_bad_network(start: Callable[..., Project], loads: int) -> None:
     """Prevents that faults at random leave a wrong table behind, or a failure without a name."""
     counts = {"catalog_destinations": 20, "catalog_sources": 20, "audit_events": 200}

@@ -103,8 +103,8 @@ def run_killed(project: Project, phase: str, number: int) -> None:
     ("phase", "first", "later"),
     [
         ("read", 2, (0.5, 1.0)),
-        ("extract", 3, (0.9,)),
-        ("normalize", 3, (0.6, 1.0)),
+        pytest.param("extract", 3, (0.9,), marks=pytest.mark.heavy),
+        pytest.param("normalize", 3, (0.6, 1.0), marks=pytest.mark.heavy),
         ("load", 20, (0.1, 0.5, 1.0)),
     ],
 )

@@ -87,7 +87,7 @@ def build(start: Callable[..., Project], postgres: str) -> Build:
     return build_project
 
 
-KINDS = ("postgres", "files", "delta", "bucket")
+KINDS = ("postgres", "files", "delta", pytest.param("bucket", marks=pytest.mark.heavy))
 """A bucket is a file system that is not this machine's own, here one in this process's memory."""
 
 

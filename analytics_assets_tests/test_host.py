@@ -146,7 +146,7 @@ class _Duckdb(Project):
         return comparable(BY_NAME[table], rows, live=live)
 
 
-@pytest.fixture(params=["duckdb", "postgres"])
+@pytest.fixture(params=["duckdb", pytest.param("postgres", marks=pytest.mark.heavy)])
 def host(request: pytest.FixtureRequest, tmp_path: Path, postgres: str) -> Iterator[Host]:
     """Return a host whose two workspaces are two sandboxes of different seeds and sizes."""
     now = datetime.now(timezone.utc)

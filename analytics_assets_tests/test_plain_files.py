@@ -67,7 +67,15 @@ def assert_exact(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("phase", "number"),
-    [("put", 2), ("half", 2), ("half", 4), ("load", 1), ("remove", 1), ("remove", 2)],
+    [
+        ("put", 2),
+        ("half", 4),
+        ("remove", 1),
+        *(
+            pytest.param(*at, marks=pytest.mark.heavy)
+            for at in (("half", 2), ("load", 1), ("remove", 2))
+        ),
+    ],
 )
 def test_a_list_is_never_gone(files: Project, phase: str, number: int) -> None:
     """Prevents that a run killed while it replaces a list leaves no file, or a mix for good.

@@ -145,7 +145,9 @@ def test_everything_is_materialized_in_one_run(answered: Answered) -> None:
     assert answered.project.tables() == ALL_ASSETS
 
 
-@pytest.mark.parametrize("kind", ["postgres", "files", "delta"])
+@pytest.mark.parametrize(
+    "kind", ["postgres", "files", pytest.param("delta", marks=pytest.mark.heavy)]
+)
 def test_they_say_the_same_on_every_destination(
     start: Callable[..., Project], request: pytest.FixtureRequest, kind: str
 ) -> None:

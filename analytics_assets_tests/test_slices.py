@@ -61,7 +61,9 @@ def build(start: Callable[..., Project], postgres: str) -> Build:
 
 
 SERVERS = pytest.mark.parametrize("kind", ["duckdb", "postgres"])
-EVERYWHERE = pytest.mark.parametrize("kind", ["duckdb", "postgres", "files", "delta"])
+EVERYWHERE = pytest.mark.parametrize(
+    "kind", ["duckdb", "postgres", "files", pytest.param("delta", marks=pytest.mark.heavy)]
+)
 
 
 def is_child(info: RequestInfo) -> bool:
