@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import duckdb
 import psutil
 import pytest
 
@@ -82,26 +83,48 @@ def test_memory_does_not_grow_with_the_rows(
     tmp_path: Path, name: str, count: int, limit: int
 ) -> None:
     """Prevents that a long audit trail, or a list of wide records, takes the machine down."""
-    import duckdb
-
-    (tmp_path / "tmp").mkdir()
-    database = tmp_path / "warehouse.duckdb"
-    with sandbox_process("--scale", "0.1", "--count", f"{name}={count}") as variables:
-        env = {
-            **clean_environment(tmp_path),
-            **variables,
-            "ANALYTICS_DUCKDB_PATH": str(database),
-        }
-        words = [sys.executable, "-m", "dagster", "asset", "materialize"]
-        words += ["--select", name, "-m", "analytics_assets"]
-        code, peak, log = peak_memory(words, env, tmp_path)
-    assert code == 0, log[-2000:]
-    with duckdb.connect(str(database), read_only=True) as connection:
-        found = connection.execute(
-            f"SELECT count(*), count(DISTINCT id) FROM analytics.{name}"
-        ).fetchone()
+    size = ("--scale", "0.1", "--count", f"{name}={count}")
+    found, peak = peak_of_a_load(tmp_path, name, "id", *size)
     assert found == (count, count)
     assert peak < limit * MEGABYTE, f"{peak / MEGABYTE:.0f} MB"
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("name", "counts", "least"),
+    [
+        ("tracking_plan_rules", {"tracking_plans": 100, "tracking_plan_rules": 1000}, 100_000),
+        ("events_volume", {"sources": 12, "events_volume": 930}, 1_000_000),
+    ],
+)
+def test_memory_does_not_grow_with_children_or_volume(
+    tmp_path: Path, name: str, counts: dict[str, int], least: int
+) -> None:
+    """Prevents that lists that hang on others, or the longest one, take the machine down."""
+    options = [word for each, n in counts.items() for word in ("--count", f"{each}={n}")]
+    keys = ", ".join(BY_NAME[name].key_columns)
+    found, peak = peak_of_a_load(tmp_path, name, keys, "--scale", "0.1", *options)
+    assert found[0] == found[1] >= least
+    assert peak < 600 * MEGABYTE, f"{peak / MEGABYTE:.0f} MB"
+
+
+def peak_of_a_load(
+    folder: Path, name: str, keys: str, *options: str
+) -> tuple[tuple[int, int], float]:
+    """Load one asset in a process of its own; return its rows, its distinct keys, and the peak."""
+    (folder / "tmp").mkdir()
+    database = folder / "warehouse.duckdb"
+    with sandbox_process(*options) as variables:
+        env = {**clean_environment(folder), **variables, "ANALYTICS_DUCKDB_PATH": str(database)}
+        words = [sys.executable, "-m", "dagster", "asset", "materialize"]
+        words += ["--select", name, "-m", "analytics_assets"]
+        code, peak, log = peak_memory(words, env, folder)
+    assert code == 0, log[-2000:]
+    with duckdb.connect(str(database), read_only=True) as connection:
+        [found] = connection.execute(
+            f"SELECT count(*), count(DISTINCT ({keys})) FROM analytics.{name}"
+        ).fetchall()
+    return found, peak
 
 
 def test_a_server_that_never_answers_is_given_up(loaded: Project) -> None:
