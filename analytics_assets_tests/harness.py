@@ -257,7 +257,7 @@ def own_specs(**arguments: Any) -> Sequence[AssetSpec]:
 
 def own_sensor() -> SensorDefinition:
     """Return the sensor on the audit trail."""
-    sensor, _ = own_definitions().sensors or ()
+    sensor, *_ = own_definitions().sensors or ()
     assert isinstance(sensor, SensorDefinition)
     return sensor
 

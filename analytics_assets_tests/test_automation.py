@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import time_machine
 from dagster import (
     AssetKey,
     DagsterInstance,
+    DagsterRunStatus,
     DefaultScheduleStatus,
     DefaultSensorStatus,
     ExecuteInProcessResult,
     RunConfig,
+    RunRequest,
     SensorEvaluationContext,
+    SensorResult,
     build_schedule_context,
     build_sensor_context,
     instance_for_test,
@@ -29,10 +33,15 @@ from dagster import (
 )
 
 from analytics_assets.definitions import defs
-from analytics_assets.orchestration import retries
 from analytics_assets.orchestration.freshness import freshness_policy, longest_gap, ticks
-from analytics_assets.orchestration.resources import AnalyticsApi
-from analytics_assets.orchestration.retries import RETRY_TAGS, backoff_seconds
+from analytics_assets.orchestration.retries import (
+    LIMIT_TAG,
+    NUMBER_TAG,
+    RETRY_TAGS,
+    WILL_RETRY_TAG,
+    backoff_seconds,
+    retries_left,
+)
 from analytics_assets.orchestration.schedules import DEFAULT_CRON
 from analytics_assets.reports.catalogue import reports
 from analytics_assets.sandbox import Options, Reply, RequestInfo
@@ -41,6 +50,7 @@ from analytics_assets.segment.audit_trail import Cursor, assets_of
 from analytics_assets.segment.endpoints import ENDPOINTS, GROUPS, in_group
 from analytics_assets.segment.errors import SettingError
 from analytics_assets_tests.conftest import SMALL
+from analytics_assets_tests.following import Follower, run_key, selected, stamp, start
 from analytics_assets_tests.harness import (
     ALL_ASSETS,
     Project,
@@ -56,8 +66,6 @@ from analytics_assets_tests.requests_made import expected_requests, requests_by_
 HERE = Path(__file__).parent
 CONTRACT = json.loads((HERE / "data" / "wire_contract.json").read_text(encoding="utf-8"))
 AUDIT = "/audit-events"
-Tick = Any
-"""What ``evaluate_tick`` returns; Dagster has no public name for it."""
 NOW = datetime.now(timezone.utc)
 
 # By the heading of the contract; the types in EXCEPT differ from the rest under their heading.
@@ -114,69 +122,12 @@ SEEN_ELSEWHERE = [
 ]
 
 
-class Follower:
-    """The sensor with its cursor, as the daemon keeps it.
-
-    Only what the daemon would store is kept: the cursor that a tick returns.
-    """
-
-    def __init__(self, project: Project, **api: Any) -> None:
-        self.project = project
-        self.cursor: str | None = None
-        self._api = {"backoff_factor": 0, **api}
-
-    def tick(self, cursor: str | None = None) -> Tick:
-        """Evaluate the sensor once; the cursor is kept, and the requests are counted anew."""
-        before = cursor or self.cursor
-        self.project.sandbox.clear()
-        with environment(self.project.env):
-            context = build_sensor_context(
-                cursor=before,
-                definitions=defs,
-                resources={"api": AnalyticsApi(**self._api)},
-            )
-            sensor = own_sensor()
-            result = sensor.evaluate_tick(context)
-        self.cursor = result.cursor
-        return result
-
-    @property
-    def requests(self) -> int:
-        """Requests of the last tick."""
-        return self.project.sandbox.count()
-
-    def happen(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """Let something happen in the workspace a second later."""
-        sandbox = self.project.sandbox
-        sandbox.clock = timedelta(seconds=1)
-        record: dict[str, Any] = sandbox.workspace.add_event(type=kind, **fields)
-        return record
-
-
 @pytest.fixture
 def follower(start: Callable[..., Project]) -> Follower:
     """Return the sensor after its first look, so that only what a test does is new."""
     follower = Follower(start(Options(scale=SMALL, counts={"audit_events": 0})))
     follower.tick()
     return follower
-
-
-def selected(result: Tick) -> set[str]:
-    """Return the assets of the one run that a tick requests."""
-    assert result.run_requests is not None
-    (request,) = result.run_requests
-    assert request.asset_selection
-    names = [key.to_user_string() for key in request.asset_selection]
-    assert len(names) == len(set(names))
-    return set(names)
-
-
-def run_key(result: Tick) -> str:
-    """Return the key of the one run that a tick requests."""
-    assert result.run_requests
-    key: str = result.run_requests[0].run_key
-    assert key
-    return key
 
 
 # Jobs and schedules.
@@ -346,13 +297,25 @@ def execute(
 
 
 def will_retry(project: Project, job: str = "inventory_job") -> bool:
-    """Run a job that fails; return what Dagster decides about another run."""
+    """Run a job that fails; return whether it is retried when its pause is over."""
     with instance_for_test(overrides={"run_retries": {"enabled": True}}) as instance:
         result = execute(project, job, instance=instance)
         assert not result.success
         run = instance.get_run_by_id(result.run_id)
         assert run is not None
-        return run.tags["dagster/will_retry"] == "true"
+        assert run.tags["dagster/will_retry"] == "false"  # by Dagster, which would not wait
+        with time_machine.travel(datetime.now(timezone.utc) + timedelta(seconds=61)):
+            requested = retries(instance)
+        assert run.tags[WILL_RETRY_TAG] == str(bool(requested)).lower()
+        return bool(requested)
+
+
+def retries(instance: DagsterInstance) -> list[RunRequest]:
+    """Return the retries that are requested now."""
+    sensor = next(s for s in defs.sensors or () if s.name == "retries")
+    result = sensor(build_sensor_context(instance=instance, definitions=defs))
+    assert isinstance(result, SensorResult)
+    return list(result.run_requests or ())
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 0])
@@ -398,42 +361,88 @@ def test_a_run_started_by_hand_fails_at_once(project: Project) -> None:
         result = project.materialize("labels", instance=instance)
         run = instance.get_run_by_id(result.run_id)
         assert run is not None
-        assert run.tags["dagster/will_retry"] == "false"
+        assert run.tags["dagster/will_retry"] == run.tags[WILL_RETRY_TAG] == "false"
+        with time_machine.travel(datetime.now(timezone.utc) + timedelta(hours=1)):
+            assert retries(instance) == []
 
 
 @pytest.mark.unit
 def test_backoff_doubles_and_ends() -> None:
     """Retries without a pause are over before the fault is."""
     tags = dict(RETRY_TAGS)
-    waits = [backoff_seconds({**tags, "dagster/retry_number": str(n)}) for n in range(5)]
-    assert waits == [0, 60, 120, 240, 480]
-    assert backoff_seconds({**tags, "dagster/retry_number": "63"}) == 3600
-    assert backoff_seconds({**tags, "dagster/retry_number": "many"}) == 0
-    assert backoff_seconds({"dagster/retry_number": "1"}) == 0
-    assert int(tags["dagster/max_retries"]) > 0
+    waits = [backoff_seconds({**tags, NUMBER_TAG: str(n)}) for n in range(4)]
+    assert waits == [60, 120, 240, 480]
+    assert backoff_seconds({**tags, NUMBER_TAG: "63"}) == 3600
+    assert backoff_seconds({**tags, NUMBER_TAG: "many"}) == 0
+    assert backoff_seconds({NUMBER_TAG: "1"}) == 0
+    assert [retries_left({**tags, NUMBER_TAG: str(n)}) for n in range(4)] == [3, 2, 1, 0]
+    assert retries_left({**tags, LIMIT_TAG: "many"}) == retries_left({}) == 0
 
 
-def test_a_retried_run_waits_and_a_first_one_does_not(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A pause that is never made, or made before every run, is worse than none."""
-    begins: list[datetime] = []
+def test_a_retry_waits_outside_and_loads_what_is_missing(project: Project) -> None:
+    """A pause inside the run holds the pool: a run of a second waited a minute behind one."""
+    project.sandbox.intercept = lambda info: Reply(503) if info.path == "/labels" else None
+    now = datetime.now(timezone.utc)
+    with instance_for_test() as instance, time_machine.travel(now) as clock:
+        failed = execute(project, "identity_job", instance=instance)
+        assert not failed.success
+        for number, pause in enumerate([60, 120, 240], start=1):
+            clock.shift(pause - 1)
+            assert retries(instance) == []
+            clock.shift(2)
+            [request] = retries(instance)
+            assert [key.to_user_string() for key in request.asset_selection or ()] == ["labels"]
+            assert request.tags[NUMBER_TAG] == str(number)
+            project.sandbox.clear()
+            begun = time.monotonic()
+            failed = start(project, request, instance)
+            assert time.monotonic() - begun < 30  # it does not wait a second time
+            assert project.sandbox.count("/labels") > 0
+        clock.shift(3600)
+        assert retries(instance) == []
 
-    def sleep(seconds: float) -> None:
-        begins.append(datetime.now(timezone.utc) + timedelta(seconds=seconds))
 
-    monkeypatch.setattr(retries, "time", SimpleNamespace(sleep=sleep))
-    tags = {"dagster/retry_number": "2"}
+def test_what_a_later_run_has_loaded_is_not_retried(project: Project) -> None:
+    """A retry of what is there costs requests, and the queue."""
     with instance_for_test() as instance:
-        assert execute(project, "identity_job", instance=instance).success
-        assert begins == []
-        result = execute(project, "identity_job", instance=instance, tags=tags)
-        assert result.success
-        record = instance.get_run_record_by_id(result.run_id)
-    assert record
-    (begin,) = begins
-    # the second wait, and not the third
-    assert timedelta(seconds=119) < begin - record.create_timestamp < timedelta(seconds=240)
+        project.sandbox.intercept = lambda info: Reply(503) if info.path == "/labels" else None
+        assert not execute(project, "identity_job", instance=instance).success
+        project.sandbox.intercept = None
+        assert project.materialize("labels", instance=instance).success
+        with time_machine.travel(datetime.now(timezone.utc) + timedelta(seconds=61)):
+            assert retries(instance) == []
+
+
+def test_a_run_that_was_lost_is_retried_as_a_whole(project: Project) -> None:
+    """A worker that is killed tells nobody whether trying again is any use."""
+    with environment(project.env), instance_for_test() as instance:
+        job = defs.resolve_job_def("identity_job")
+        run = instance.create_run_for_job(job, tags=dict(job.run_tags))
+        instance.report_run_failed(run, "It was lost.")
+        with time_machine.travel(datetime.now(timezone.utc) + timedelta(seconds=61)):
+            [request] = retries(instance)
+    names = {key.to_user_string() for key in request.asset_selection or ()}
+    assert names == jobs_of_rows()["identity"]
+
+
+@pytest.mark.parametrize("status", [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTED])
+def test_a_schedule_does_not_queue_behind_its_own_run(status: DagsterRunStatus) -> None:
+    """Behind a long run, hourly runs of the same lists pile up and are all worked off."""
+    repository = defs.get_repository_def()
+    schedule = repository.get_schedule_def("identity_schedule")
+    job = repository.get_job("identity_job")
+    tags = {**job.run_tags, "dagster/schedule_name": schedule.name}
+    with instance_for_test() as instance:
+        run = instance.create_run_for_job(job, status=status, tags=tags)
+        context = build_schedule_context(instance=instance, repository_def=repository)
+        data = schedule.evaluate_tick(context)
+        if status == DagsterRunStatus.STARTED:
+            assert data.run_requests
+            return
+        assert not data.run_requests
+        assert data.skip_message == f"The run before, {run.run_id}, has not begun: it will do."
+        with time_machine.travel(datetime.now(timezone.utc) + timedelta(days=1)):
+            assert schedule.evaluate_tick(context).run_requests
 
 
 # The sensor: which assets.
@@ -548,14 +557,6 @@ def test_several_events_make_one_run(follower: Follower) -> None:
     assert follower.tick().run_requests == []
 
 
-def test_the_run_is_tagged_for_retries(follower: Follower) -> None:
-    """The change is asked for once: a run that fails and is not retried loses it."""
-    follower.happen("Source Created")
-    result = follower.tick()
-    assert result.run_requests
-    assert RETRY_TAGS.items() <= result.run_requests[0].tags.items()
-
-
 def test_the_same_news_have_the_same_key_and_other_news_another(follower: Follower) -> None:
     """A daemon that dies after the request and asks again must not start a second run."""
     before = follower.cursor
@@ -565,12 +566,6 @@ def test_the_same_news_have_the_same_key_and_other_news_another(follower: Follow
     late = follower.happen("Source Created", timestamp=stamp(follower, minutes=-5))
     assert late["id"]
     assert run_key(follower.tick()) != run_key(first)
-
-
-def stamp(follower: Follower, **since: float) -> str:
-    """Return a moment relative to the workspace's present, as the API writes it."""
-    moment = follower.project.sandbox.clock() + timedelta(**since)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def test_a_late_event_is_found_once(follower: Follower) -> None:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import requests
 
-from analytics_assets.orchestration.retries import BACKOFF_TAG
+from analytics_assets.orchestration.retries import BACKOFF_TAG, NUMBER_TAG, OF_TAG, WILL_RETRY_TAG
 from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox
 from analytics_assets.segment.endpoints import in_group
 from analytics_assets_tests.conftest import SMALL, project_for
@@ -25,13 +25,13 @@ from analytics_assets_tests.harness import Project
 
 DAGSTER_YAML = """
 telemetry: {enabled: false}
-run_retries: {enabled: true}
 """
 SECONDS = 5
 """Interval of the sensor; Dagster's daemon looks no more often than that."""
 AUDIT = "/audit-events"
 WHERE = {"repositoryLocationName": "analytics_assets", "repositoryName": "__repository__"}
 SENSOR = {**WHERE, "sensorName": "workspace_changes"}
+RETRIES = {**WHERE, "sensorName": "retries"}
 
 START_SENSOR = """
 mutation ($sensor: SensorSelector!) {
@@ -77,9 +77,9 @@ class Dev:
         assert "errors" not in content, content
         return content["data"]
 
-    def ticks(self) -> list[dict[str, Any]]:
-        """Return the finished ticks of the sensor, the oldest first."""
-        state = self.ask(TICKS, sensor=SENSOR)["sensorOrError"]["sensorState"]
+    def ticks(self, sensor: Mapping[str, str] = SENSOR) -> list[dict[str, Any]]:
+        """Return the finished ticks of a sensor, the oldest first."""
+        state = self.ask(TICKS, sensor=sensor)["sensorOrError"]["sensorState"]
         done = [tick for tick in state["ticks"] if tick["status"] != "STARTED"]
         return sorted(done, key=lambda tick: int(tick["tickId"]))
 
@@ -212,10 +212,11 @@ def test_a_fault_that_passes_is_retried_for_what_is_missing(dev: Dev) -> None:
     assert failed["status"] == "FAILURE"
     hourly = {endpoint.name for endpoint in in_group("identity") if not endpoint.detail}
     assert failed["assets"] == hourly - {"labels"}
-    retry = dev.wait(lambda: dev.run(parentRunId=first), 90)
+    retry = dev.wait(lambda: retry_of(dev, first), 90)
+    retry = dev.wait(lambda: dev.run(runId=retry["runId"]))
     assert retry["status"] == "SUCCESS"
     assert retry["assets"] == {"labels"}
-    assert retry["tags"]["dagster/retry_number"] == "1"
+    assert retry["tags"][NUMBER_TAG] == "1"
 
 
 def test_a_bad_token_is_not_retried(dev: Dev) -> None:
@@ -225,13 +226,12 @@ def test_a_bad_token_is_not_retried(dev: Dev) -> None:
     first = dev.wait(lambda: dev.launch("identity_job", **{BACKOFF_TAG: "1"}), 90)
     failed = dev.wait(lambda: dev.run(runId=first))
     assert failed["status"] == "FAILURE"
-    run = dev.wait(lambda: decided(dev, first))
-    assert run["tags"]["dagster/will_retry"] == "false", dev.log.read_text()[-3000:]
-    time.sleep(8)  # the daemon looks for runs to retry every five seconds
-    assert not [run for run in dev.runs() if run["parentRunId"] == first]
+    assert failed["tags"][WILL_RETRY_TAG] == "false", dev.log.read_text()[-3000:]
+    looks = len(dev.ticks(RETRIES))
+    dev.wait(lambda: len(dev.ticks(RETRIES)) >= looks + 2)
+    assert retry_of(dev, first) is None
 
 
-def decided(dev: Dev, run_id: str) -> dict[str, Any] | None:
-    """Return a run once Dagster has decided whether it is retried."""
-    run = dev.run(runId=run_id)
-    return run if run and "dagster/will_retry" in run["tags"] else None
+def retry_of(dev: Dev, run_id: str) -> dict[str, Any] | None:
+    """Return the run that was requested as a retry of another."""
+    return next((run for run in dev.runs() if run["tags"].get(OF_TAG) == run_id), None)

@@ -305,7 +305,7 @@ def test_what_the_translator_returns_holds_everywhere(project: Project) -> None:
     changes = specs[AssetKey(["crm", "segment_changes"])]
     assert AssetKey(["crm", "segment_audit_events"]) in [dep.asset_key for dep in changes.deps]
     names = [sensor.name for sensor in definitions.sensors or ()]
-    assert names == ["own_workspace_changes", "own_reports_due"]
+    assert names == ["own_workspace_changes", "own_retries", "own_reports_due"]
 
 
 def test_a_secret_manager_gives_the_token(project: Project) -> None:

@@ -100,7 +100,7 @@ def test_dg_lists_everything(project: Project) -> None:
     assert names["assets"] == {*ALL_ASSETS, "segment_workspace"}
     assert names["jobs"] == {f"{group}_job" for group in JOBS}
     assert names["schedules"] == {f"{group}_schedule" for group in JOBS}
-    assert names["sensors"] == {"workspace_changes", "reports_due"}
+    assert names["sensors"] == {"workspace_changes", "retries", "reports_due"}
     assert names["resources"] == {"api", "warehouse"}
     checked = {report.name for report in reports().values() if report.header.warns}
     assert {item["asset_key"] for item in found["asset_checks"]} == ALL_TABLES | checked

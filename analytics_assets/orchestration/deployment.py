@@ -74,6 +74,11 @@ class Deployment:
     plan_mtu: int | None = None
     plan_api_calls: int | None = None
 
+    @property
+    def workspace(self) -> str:
+        """What tells its runs from those of other workspaces: its name, else its dataset."""
+        return self.name or self.warehouse.dataset_name()
+
     def named(self, what: str) -> str:
         """Return the name of a definition of this workspace."""
         return f"{self.name}_{what}" if self.name else what

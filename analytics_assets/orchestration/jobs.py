@@ -9,6 +9,7 @@ from dagster import AssetSelection, define_asset_job, in_process_executor
 
 from analytics_assets.orchestration.deployment import DETAILS, AssetIndex, Deployment
 from analytics_assets.orchestration.retries import RETRY_TAGS
+from analytics_assets.orchestration.run_tags import run_tags
 from analytics_assets.segment.model import Table
 
 
@@ -31,7 +32,7 @@ def _job(name: str, endpoints: Sequence[Table], deployment: Deployment, index: A
         deployment.named(f"{name}_job"),
         selection=AssetSelection.assets(*index.of(endpoints)),
         description=f"Loads {what}: {', '.join(e.name for e in endpoints)}.",
-        tags=RETRY_TAGS,
+        tags={**RETRY_TAGS, **run_tags(deployment, endpoints)},
         # one op, in which all is read in parallel: a process more would only cost memory
         executor_def=in_process_executor,
     )

@@ -5,11 +5,23 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from dagster import DagsterInvalidDefinitionError, DefaultScheduleStatus, ScheduleDefinition
+from dagster import (
+    DagsterInvalidDefinitionError,
+    DagsterRun,
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+    RunRequest,
+    RunsFilter,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    SkipReason,
+)
 
 from analytics_assets.orchestration.deployment import DETAILS, Deployment
+from analytics_assets.orchestration.run_tags import TRIGGER_TAG, WORKSPACE_TAG
 from analytics_assets.segment.errors import SettingError
 
 DEFAULT_CRON: Final[Mapping[str, str]] = {
@@ -21,6 +33,9 @@ DEFAULT_CRON: Final[Mapping[str, str]] = {
     "reports": "12 6 * * *",  # after all of these
 }
 """When each job runs: those of the groups, and that of the details."""
+NOT_BEGUN: Final = (DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED)
+A_DAY: Final = timedelta(days=1)
+"""A run that has not begun for so long is lost, and holds up its schedule no more."""
 
 
 def build_schedules(deployment: Deployment, jobs: Mapping[str, Any]) -> list[ScheduleDefinition]:
@@ -65,11 +80,30 @@ def _is_valid(cron: str) -> bool:
 
 
 def _schedule(name: str, job: Any, deployment: Deployment) -> ScheduleDefinition:
+    own = deployment.named(f"{name}_schedule")
+
+    def request(context: ScheduleEvaluationContext) -> RunRequest | SkipReason:
+        if waiting := _waiting(context, own, deployment):
+            return SkipReason(f"The run before, {waiting.run_id}, has not begun: it will do.")
+        return RunRequest(tags={TRIGGER_TAG: "schedule"})
+
     return ScheduleDefinition(
-        name=deployment.named(f"{name}_schedule"),
+        name=own,
         job=job,
         cron_schedule=cron_of(name, deployment),
         execution_timezone="UTC",
+        execution_fn=request,
         default_status=DefaultScheduleStatus.STOPPED,
         description=f"Starts {name}_job; {cron_variable(name)} sets when.",
     )
+
+
+def _waiting(
+    context: ScheduleEvaluationContext, schedule: str, deployment: Deployment
+) -> DagsterRun | None:
+    """Return a run of the schedule that has not begun: it would load the same as another."""
+    # with tags of its own, since another code location may have a schedule of this name
+    tags = {"dagster/schedule_name": schedule, WORKSPACE_TAG: deployment.workspace}
+    now = datetime.now(timezone.utc)
+    lately = RunsFilter(statuses=NOT_BEGUN, tags=tags, created_after=now - A_DAY)
+    return next(iter(context.instance.get_runs(lately, limit=1)), None)

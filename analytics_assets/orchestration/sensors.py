@@ -1,4 +1,4 @@
-"""The sensors, off until switched on: on the audit trail, and of the reports.
+"""The sensors: on the audit trail and of the reports, off until switched on, and of retries.
 
 No postponed annotations here: Dagster reads the resources of a sensor from its signature.
 """
@@ -10,7 +10,6 @@ from dagster import (
     AssetSelection,
     AutomationConditionSensorDefinition,
     DefaultSensorStatus,
-    RunRequest,
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
@@ -18,22 +17,25 @@ from dagster import (
 )
 
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
-from analytics_assets.orchestration.retries import RETRY_TAGS
-from analytics_assets.segment.errors import AnalyticsError, SettingError
+from analytics_assets.orchestration.retries import RETRY_TAGS, build_retries
+from analytics_assets.orchestration.run_tags import run_tags
+from analytics_assets.segment.errors import SettingError
 
 DEFAULT_SENSOR_SECONDS: Final = 60
 LONGEST_SENSOR_SECONDS: Final = 86_400
 
 
 def build_sensors(deployment: Deployment, index: AssetIndex) -> list[SensorDefinition]:
-    """Return the sensor on the audit trail, and the one that keeps reports up to date.
+    """Return the sensors: on the audit trail, of the retries, and of reports that are due.
 
     Raises:
         SettingError: ANALYTICS_SENSOR_SECONDS is not a number of seconds.
     """
-    seconds = deployment.sensor_seconds
-    trail = _workspace_changes(deployment, index, _sensor_seconds() if seconds is None else seconds)
-    return [trail, _reports_due(deployment, index)] if deployment.reports else [trail]
+    given = deployment.sensor_seconds
+    seconds = _sensor_seconds() if given is None else given
+    trail = _workspace_changes(deployment, index, seconds)
+    reports = [_reports_due(deployment, index)] if deployment.reports else []
+    return [trail, build_retries(deployment, index, seconds), *reports]
 
 
 def _reports_due(deployment: Deployment, index: AssetIndex) -> SensorDefinition:
@@ -42,7 +44,7 @@ def _reports_due(deployment: Deployment, index: AssetIndex) -> SensorDefinition:
         name=deployment.named("reports_due"),
         target=AssetSelection.assets(*index.of(deployment.reports)),
         default_status=DefaultSensorStatus.STOPPED,
-        run_tags=dict(RETRY_TAGS),
+        run_tags={**RETRY_TAGS, **run_tags(deployment, deployment.reports, "reports due")},
         description="Answers a report again as soon as a table that it reads has been loaded.",
     )
 
@@ -68,38 +70,20 @@ def _workspace_changes(deployment: Deployment, index: AssetIndex, seconds: int) 
         default_status=DefaultSensorStatus.STOPPED,
         description=(
             "Follows the workspace's audit trail and loads what has changed, and no more. It needs"
-            " the Audit Trail feature; a look at a quiet workspace is one request."
+            " the Audit Trail feature; a look at a quiet workspace is one request. A change is"
+            " requested again until it is loaded, and waits while the run before is under way."
         ),
     )
     def workspace_changes(context: SensorEvaluationContext) -> SensorResult:
-        """One run for the assets that new audit events concern.
+        """One run for the assets that new audit events concern, and for those still missing.
 
         The first look starts a little before now; what was there earlier is the schedules' affair.
-        The cursor moves together with the request of a run; a look that fails leaves it alone.
+        What a look sees is kept in the cursor until a run that began after it has loaded it; a
+        look that fails leaves the cursor alone.
         """
-        from analytics_assets.segment.audit_trail import (
-            Cursor,
-            assets_to_refresh,
-            new_events,
-            summary,
-        )
+        # what only a look needs, so that definitions load fast
+        from analytics_assets.orchestration.look import look
 
-        try:
-            cursor = Cursor.from_json(context.cursor) if context.cursor else None
-            news = new_events(deployment.api_settings(context.resources), cursor, context.log)
-        except AnalyticsError as error:
-            return SensorResult(skip_reason=str(error))
-        names = [n for n in assets_to_refresh(news, context.log) if n in index.keys]
-        if not names:
-            # without a cursor, note where the first look was, so that nothing after it is lost
-            first = None if cursor else news.cursor.to_json()
-            return SensorResult(skip_reason="Nothing has changed.", cursor=first)
-        context.log.info(f"New audit events: {summary(news.events)}. Loading {', '.join(names)}.")
-        request = RunRequest(
-            run_key=news.key,
-            asset_selection=[index.keys[name] for name in names],
-            tags=dict(RETRY_TAGS),
-        )
-        return SensorResult(run_requests=[request], cursor=news.cursor.to_json())
+        return look(context, deployment, index)
 
     return workspace_changes
