@@ -9,7 +9,7 @@ import json
 import math
 import statistics
 from calendar import monthrange
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
@@ -96,6 +96,11 @@ def access_review(world: World) -> list[Row]:
     for address in [invite["email"] for invite in world.served("invites")]:
         invited = {"person_id": address, "email": address, "status": "INVITED"}
         rows.append({**invited, **empty, "administrator": False})
+    for invite in world.served("group_invites"):
+        group = groups[invite["userGroupId"]]
+        invited = {"person_id": invite["email"], "email": invite["email"], "status": "INVITED"}
+        through = {"granted_through": group["id"], "group_name": group["name"]}
+        rows.append({**invited, **empty, **through, "administrator": False})
     return rows
 
 
@@ -149,6 +154,109 @@ def changes(world: World) -> list[Row]:
             }
         )
     return rows
+
+
+def routing(world: World) -> list[Row]:
+    """Give a row per source and what it feeds."""
+    sources = {source["id"]: source for source in world.served("sources")}
+    plans = {plan["id"]: plan["name"] for plan in world.served("tracking_plans")}
+    planned = {row["id"]: row["trackingPlanId"] for row in world.served("tracking_plan_sources")}
+    catalog = {entry["id"]: entry for entry in world.served("catalog_destinations")}
+    switched_on = {
+        table: Counter(each["destinationId"] for each in world.served(table) if each["enabled"])
+        for table in ("destination_filters", "destination_subscriptions")
+    }
+    warehouses = {warehouse["id"]: warehouse for warehouse in world.served("warehouses")}
+    rows = []
+
+    def add(source_id: str, target: Record, **row: Any) -> None:
+        if source := sources.get(source_id):
+            rows.append(
+                {
+                    "source_id": source_id,
+                    "source_name": source_name(source),
+                    "target_id": target["id"],
+                    "source_enabled": source["enabled"],
+                    "target_enabled": target["enabled"],
+                    "flows": source["enabled"] and target["enabled"],
+                    "tracking_plan_id": planned.get(source_id),
+                    "tracking_plan": plans.get(planned.get(source_id, "")),
+                    **row,
+                }
+            )
+
+    for destination in world.served("destinations"):
+        entry = catalog[destination["metadata"]["id"]]
+        add(
+            destination["sourceId"],
+            destination,
+            target_kind="DESTINATION",
+            target_name=destination.get("name") or entry["name"],
+            integration=entry["name"],
+            deprecated=entry["status"] == "DEPRECATED",
+            filters=switched_on["destination_filters"][destination["id"]],
+            subscriptions=switched_on["destination_subscriptions"][destination["id"]],
+        )
+    for fed in world.served("warehouse_connected_sources"):
+        warehouse = warehouses[fed["warehouseId"]]
+        name = warehouse["metadata"]["name"]
+        shown = {"target_kind": "WAREHOUSE", "target_name": name, "integration": name}
+        add(fed["id"], warehouse, **shown, deprecated=None, filters=0, subscriptions=0)
+    return rows
+
+
+def governance_gaps(world: World) -> list[Row]:
+    """Give a row per gap."""
+    sources = {source["id"]: source for source in world.served("sources")}
+    plans = {p["id"]: p["name"] for p in world.served("tracking_plans") if p["type"] == "LIVE"}
+    planned = {
+        row["id"]: row["trackingPlanId"]
+        for row in world.served("tracking_plan_sources")
+        if row["trackingPlanId"] in plans and row["id"] in sources
+    }
+    rules = {
+        (rule["trackingPlanId"], rule.get("key", ""))
+        for rule in world.served("tracking_plan_rules")
+        if rule["type"] == "TRACK" and not rule.get("deprecatedAt")
+    }
+    gaps: list[tuple[str, str, str, str, int | None]] = []
+    for number, source in sources.items():
+        if source["enabled"] and number not in planned and planned:
+            gaps.append(("source without plan", number, "", "", None))
+    bare = plans.keys() - planned.values() if planned else ()
+    gaps += [("plan without source", "", plan, "", None) for plan in bare]
+    for settings in world.served("source_schema_settings"):
+        number = settings["sourceId"]
+        is_open = (settings.get("track") or {}).get("allowUnplannedEvents")
+        if is_open and number in planned and sources[number]["enabled"]:
+            gaps.append(("unplanned events let through", number, planned[number], "", None))
+    for (number, event), count in tracked(world).items():
+        if count and number in planned and (planned[number], event) not in rules:
+            gaps.append(("unplanned event", number, planned[number], event, count))
+    return [
+        {
+            "gap": gap,
+            "source_id": number,
+            "source_name": source_name(sources.get(number)),
+            "tracking_plan_id": plan,
+            "tracking_plan": plans.get(plan),
+            "event": event,
+            "events_last_30_days": count,
+        }
+        for gap, number, plan, event, count in gaps
+    ]
+
+
+def tracked(world: World) -> dict[tuple[str, str], int]:
+    """Return how often each event of each source came in, in the last 30 days."""
+    counts: dict[tuple[str, str], int] = defaultdict(int)
+    for each in world.served("events_volume"):
+        if each["eventType"].upper() == "TRACK":
+            recent = [
+                d for d in each["series"] if moment(d["time"]) > world.now - timedelta(days=30)
+            ]
+            counts[each["source"]["id"], each["eventName"]] += sum(d["count"] for d in recent)
+    return counts
 
 
 RISKS = {
@@ -250,6 +358,9 @@ def idle_sources(world: World) -> list[Row]:
     fed: dict[str, list[bool]] = defaultdict(list)
     for destination in world.served("destinations"):
         fed[destination["sourceId"]].append(destination["enabled"])
+    enabled = {warehouse["id"] for warehouse in world.served("warehouses") if warehouse["enabled"]}
+    links = world.served("warehouse_connected_sources")
+    taken = Counter(link["id"] for link in links if link["warehouseId"] in enabled)
     last_call: dict[str, datetime] = {}
     calls: dict[str, int] = defaultdict(int)
     for source_id, day, used in daily(world, "usage_api_calls_sources_daily"):
@@ -263,7 +374,7 @@ def idle_sources(world: World) -> list[Row]:
     rows = []
     for source in world.served("sources"):
         number, last = source["id"], touched.get(source["id"])
-        reasons = [] if any(fed[number]) else ["no destination"]
+        reasons = [] if any(fed[number]) or taken[number] else ["no destination"]
         reasons += ["no API calls"] if any(calls.values()) and not calls[number] else []
         if source["enabled"] and reasons:
             rows.append(
@@ -273,6 +384,7 @@ def idle_sources(world: World) -> list[Row]:
                     "reason": ", ".join(reasons),
                     "enabled_destinations": fed[number].count(True),
                     "disabled_destinations": fed[number].count(False),
+                    "enabled_warehouses": taken[number],
                     "api_calls_last_30_days": calls[number],
                     "last_call": last_call.get(number),
                     "last_changed": moment(last["timestamp"]) if last else None,
@@ -330,7 +442,10 @@ def cost_drivers(world: World) -> list[Row]:
         last = max((day for _, _, day, _ in days), default=world.now)
         used: dict[tuple[str, str], int] = defaultdict(int)
         before: dict[tuple[str, str], int] = defaultdict(int)
+        by_day: dict[tuple[str, str], dict[datetime, int]] = defaultdict(dict)
         for number, event, day, count in days:
+            if day > last - timedelta(days=56):
+                by_day[number, event][day] = count
             if day > last - timedelta(days=28):
                 used[number, event] += count
             elif day > last - timedelta(days=56):
@@ -340,6 +455,8 @@ def cost_drivers(world: World) -> list[Row]:
         grown = sorted(everyone, key=lambda each: before[each] - used[each])
         for key in everyone:
             change, source = used[key] - before[key], sources.get(key[0])
+            own = by_day[key]
+            usual = [own[d] for d in own if d < last and d.weekday() == last.weekday()]
             result.append(
                 {
                     "meter": meter,
@@ -354,6 +471,10 @@ def cost_drivers(world: World) -> list[Row]:
                     "change_percent": 100 * change / before[key] if before[key] else None,
                     "rank": most.index(key) + 1,
                     "growth_rank": grown.index(key) + 1,
+                    "as_of": last,
+                    "last_used": max((day for day, count in own.items() if count), default=None),
+                    "last_day": own.get(last, 0),
+                    "usual_day": statistics.mean(usual) if usual else None,
                 }
             )
     return result
@@ -461,7 +582,9 @@ EXPECTED: Mapping[str, Callable[[World], list[Row]]] = {
     "catalog_risk": catalog_risk,
     "changes": changes,
     "cost_drivers": cost_drivers,
+    "governance_gaps": governance_gaps,
     "idle_sources": idle_sources,
     "month_forecast": month_forecast,
+    "routing": routing,
     "shared_credentials": shared_credentials,
 }

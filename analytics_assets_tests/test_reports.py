@@ -11,6 +11,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
@@ -223,6 +224,7 @@ def people(rows: list[Row]) -> set[str]:
 def test_what_is_planted_is_found_and_nothing_else(answered: Answered) -> None:
     """Prevents findings that nobody planted, which would teach readers to overlook the others."""
     project, company = answered.project, answered.project.sandbox.workspace.company
+    assert_governance(project)
     found = {row["source_id"] for row in project.rows("idle_sources")}
     assert found == {company.id_at("sources", index) for index in story.IDLE_SOURCES}
     [risk] = project.rows("catalog_risk")
@@ -241,6 +243,13 @@ def test_what_is_planted_is_found_and_nothing_else(answered: Answered) -> None:
     }
     above = {row["meter"]: row["above_plan"] for row in project.rows("month_forecast")}
     assert above == {"api_calls": True, "mtu": False}
+    alarms = [row for row in project.rows("cost_drivers") if row["meter"] == "api_calls"]
+    spikes = [
+        r["source_id"] for r in alarms if r["usual_day"] and r["last_day"] > 3 * r["usual_day"]
+    ]
+    assert spikes == [company.id_at("sources", story.SPIKE[0])]
+    late = [row for row in alarms if row["enabled"] and row["last_used"] < row["as_of"]]
+    assert [row["source_id"] for row in late] == [company.id_at("sources", story.SILENT_SOURCE)]
     checks = {
         check.check_name: (check.passed, check.severity.value)
         for check in answered.result.get_asset_check_evaluations()
@@ -250,12 +259,29 @@ def test_what_is_planted_is_found_and_nothing_else(answered: Answered) -> None:
         "administrators_are_seen": (False, "WARN"),
         "no_shared_credentials": (False, "WARN"),
         "no_silent_sources": (True, "WARN"),
+        "no_source_fell_silent": (False, "WARN"),
+        "no_spike": (False, "WARN"),
         "nothing_deprecated_in_use": (False, "WARN"),
         "within_plan": (False, "WARN"),
     }
     shown = materialized(answered.result)
     assert shown["access_review"]["inactive_administrators"] == 1
     assert shown["idle_sources"]["idle_sources"] == len(story.IDLE_SOURCES)
+
+
+def assert_governance(project: Project) -> None:
+    """Assert that the gaps in governance are those that are planted."""
+    at = project.sandbox.workspace.company.id_at
+    gaps: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for row in project.rows("governance_gaps"):
+        gaps[row["gap"]].add((row["source_id"] or row["tracking_plan_id"], row["event"]))
+    source, event = story.UNPLANNED_EVENT
+    assert gaps == {
+        "source without plan": {(at("sources", n), "") for n in story.UNGOVERNED_SOURCES},
+        "plan without source": {(at("tracking_plans", story.PLAN_WITHOUT_SOURCE), "")},
+        "unplanned events let through": {(at("sources", n), "") for n in story.OPEN_SOURCES},
+        "unplanned event": {(at("sources", source), event)},
+    }
 
 
 # forecast
@@ -320,14 +346,25 @@ def test_a_forecast_at_the_edges_of_a_month(today: date) -> None:
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("text", ["many", "-1", "0", "1.5", "9" * 30])
-def test_a_bad_plan_is_named(text: str) -> None:
-    """Prevents a plan that is silently left out of the forecast."""
+@pytest.mark.parametrize("text", ["many", "-1", "0", "0.5", "9" * 30, "nan"])
+@pytest.mark.parametrize("name", ["PLAN_MTU", "INACTIVE_DAYS", "SILENT_DAYS", "SPIKE_FACTOR"])
+def test_a_bad_limit_is_named(name: str, text: str) -> None:
+    """Prevents a plan or threshold that is silently left out."""
     with (
-        environment({"ANALYTICS_PLAN_MTU": text}),
-        pytest.raises(SettingError, match=r"^ANALYTICS_PLAN_MTU is .+\.$"),
+        environment({f"ANALYTICS_{name}": text}),
+        pytest.raises(SettingError, match=rf"^ANALYTICS_{name} is .+\.$"),
     ):
         parameters(Deployment())
+
+
+@pytest.mark.unit
+def test_thresholds_are_settings() -> None:
+    """Prevents checks that warn too early or too late for a team, and cannot be told."""
+    names = ("INACTIVE_DAYS", "SILENT_DAYS", "SPIKE_FACTOR")
+    values = ("30", "2", "1.5")
+    with environment({f"ANALYTICS_{n}": v for n, v in zip(names, values, strict=True)}):
+        told = parameters(Deployment())
+    assert (told.inactive_days, told.silent_days, told.spike_factor) == (30, 2, 1.5)
 
 
 @pytest.mark.unit

@@ -46,6 +46,12 @@ SHOWN: Final = 5
 """Rows of an answer that its page shows."""
 OFFENDERS: Final = 10
 """Rows that a check shows."""
+MOST_DAYS: Final = 36_500
+MOST_SILENT_DAYS: Final = 55
+"""The report looks back over eight weeks."""
+SPIKE_FACTORS: Final = (1.0, 1000.0)
+_OF_THE_PLAN: Final = "the whole number that the plan includes a month"
+_OF_DAYS: Final = "a whole number of days, at most {}"
 
 
 @dataclass(frozen=True)
@@ -112,27 +118,46 @@ def parameters(deployment: Deployment) -> Parameters:
     """Return what reports are told, the plan as the deployment gives it, or the environment.
 
     Raises:
-        SettingError: a limit of the plan is no number; the text names the variable.
+        SettingError: a limit is no number; the text names the variable.
     """
     from analytics_assets.reports.answers import Parameters
 
+    usual = Parameters(datetime.now(timezone.utc))
     return Parameters(
-        datetime.now(timezone.utc),
-        deployment.plan_mtu or _limit("ANALYTICS_PLAN_MTU"),
-        deployment.plan_api_calls or _limit("ANALYTICS_PLAN_API_CALLS"),
+        usual.now,
+        deployment.plan_mtu or _whole("ANALYTICS_PLAN_MTU", _OF_THE_PLAN),
+        deployment.plan_api_calls or _whole("ANALYTICS_PLAN_API_CALLS", _OF_THE_PLAN),
+        _whole("ANALYTICS_INACTIVE_DAYS", _OF_DAYS.format(MOST_DAYS), MOST_DAYS)
+        or usual.inactive_days,
+        _whole("ANALYTICS_SILENT_DAYS", _OF_DAYS.format(MOST_SILENT_DAYS), MOST_SILENT_DAYS)
+        or usual.silent_days,
+        _factor("ANALYTICS_SPIKE_FACTOR") or usual.spike_factor,
     )
 
 
-def _limit(variable: str) -> int | None:
+def _whole(variable: str, what: str, most: int = 2**63 - 1) -> int | None:
     text = os.environ.get(variable, "").strip().replace("_", "")
     if not text:
         return None
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:19]) < 2**63):
-        raise SettingError(
-            f"{variable} is {text!r}; set it to the whole number that the plan includes a month,"
-            " or leave it out."
-        )
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:19]) <= most):
+        raise SettingError(f"{variable} is {text!r}; set it to {what}, or leave it out.")
     return int(text)
+
+
+def _factor(variable: str) -> float | None:
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return None
+    low, high = SPIKE_FACTORS
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not low <= factor <= high:
+        raise SettingError(
+            f"{variable} is {text!r}; set it to a number from {low:g} to {high:g}, or leave it out."
+        )
+    return factor
 
 
 def run_selected_reports(

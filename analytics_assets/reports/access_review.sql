@@ -1,14 +1,15 @@
 -- question: Who may do what, by which way, and who has not been seen for long?
 -- description: One row per person and permission that takes effect: a role on a resource, granted
 --   directly or through a group. Members without a permission and invitations that are not accepted
---   yet have one row each, without a role. Last seen is the newest event of the audit trail that
+--   yet, to the workspace or to a group, have one row each, without a role. Last seen is the newest event of the audit trail that
 --   the person caused; who only looks causes none.
 -- key: person_id, granted_through, role_id, resource_id, limited_to
 -- column person_id text personal: The member, an id of users; of an invitation its address.
 -- column name text personal: Name of the person.
 -- column email text personal: E-mail address of the person.
 -- column status text: MEMBER or INVITED.
--- column granted_through text: DIRECT, the id of the group that gives it, or empty without a role.
+-- column granted_through text: DIRECT, or the id of the group that gives it, or that the person is
+--   invited to; empty without either.
 -- column group_name text: Name of that group.
 -- column role_id text: Role, an id of roles; empty without one.
 -- column role text: Name of the role.
@@ -22,10 +23,12 @@
 -- figure people: count(DISTINCT person_id) FILTER (status = 'MEMBER')
 -- figure administrators: count(DISTINCT person_id) FILTER (administrator)
 -- figure inactive_administrators: count(DISTINCT person_id) FILTER (
---    administrator AND coalesce(days_inactive, 90) >= 90)
--- figure invited: count(*) FILTER (status = 'INVITED')
--- warn administrators_are_seen (an administrator has not done anything for 90 days; take the role
---    away if the person does not need it): administrator AND coalesce(days_inactive, 90) >= 90
+--    administrator
+--    AND coalesce(days_inactive, getvariable('inactive_days')) >= getvariable('inactive_days'))
+-- figure invited: count(DISTINCT person_id) FILTER (status = 'INVITED')
+-- warn administrators_are_seen (an administrator has not done anything for ANALYTICS_INACTIVE_DAYS,
+--    90 if not set; take the role away if the person does not need it): administrator
+--    AND coalesce(days_inactive, getvariable('inactive_days')) >= getvariable('inactive_days')
 
 WITH members AS (
     SELECT id, name, email, permissions FROM users WHERE deleted_at IS NULL
@@ -124,3 +127,10 @@ SELECT
     email, NULL, email, 'INVITED', '', NULL, '', NULL, NULL, '', NULL, '', false, NULL, NULL
 FROM invites
 WHERE deleted_at IS NULL
+UNION ALL
+SELECT
+    gi.email, NULL, gi.email, 'INVITED', gi.user_group_id, g.name, '', NULL, NULL, '', NULL, '',
+    false, NULL, NULL
+FROM group_invites AS gi
+JOIN live_groups AS g ON g.id = gi.user_group_id
+WHERE gi.deleted_at IS NULL

@@ -23,11 +23,17 @@ class Parameters:
         now: the present moment.
         plan_mtu: tracked users a month that the plan includes, ``None`` if nobody said.
         plan_api_calls: API calls a month that the plan includes, ``None`` if nobody said.
+        inactive_days: days after which an administrator who did nothing is called inactive.
+        silent_days: days without a call after which a source is called silent.
+        spike_factor: how many times the usual of its weekday a day must have to be a spike.
     """
 
     now: datetime
     plan_mtu: int | None = None
     plan_api_calls: int | None = None
+    inactive_days: int = 90
+    silent_days: int = 7
+    spike_factor: float = 3.0
 
 
 def set_parameters(connection: duckdb.DuckDBPyConnection, parameters: Parameters) -> None:

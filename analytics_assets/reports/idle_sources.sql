@@ -1,12 +1,13 @@
 -- question: Which sources are switched on and serve nobody?
--- description: One row per enabled source that no enabled destination is fed by, or that made no API
---   calls in the last 30 days although others did.
+-- description: One row per enabled source that feeds no enabled destination and no enabled warehouse,
+--   or that made no API calls in the last 30 days although others did.
 -- key: source_id
 -- column source_id text: The source.
 -- column name text: Its name, or its slug if nobody named it.
--- column reason text: no destination, no API calls, or both with a comma between.
+-- column reason text: no destination, which means no warehouse either, no API calls, or both with a comma between.
 -- column enabled_destinations bigint: Enabled destinations that it feeds.
 -- column disabled_destinations bigint: Destinations that it would feed, were they enabled.
+-- column enabled_warehouses bigint: Enabled warehouses that take it.
 -- column api_calls_last_30_days bigint: Its API calls in the last 30 days.
 -- column last_call timestamp: Last day on which it made any, as far back as usage was loaded.
 -- column last_changed timestamp: Newest audit event on it; null if there is none.
@@ -26,6 +27,13 @@ WITH fed AS (
     FROM destinations
     WHERE deleted_at IS NULL
     GROUP BY source_id
+),
+taken AS (
+    SELECT ws.id AS source_id, count(*) AS enabled_warehouses
+    FROM warehouse_connected_sources AS ws
+    JOIN warehouses AS w ON w.id = ws.warehouse_id AND w.enabled AND w.deleted_at IS NULL
+    WHERE ws.deleted_at IS NULL
+    GROUP BY ws.id
 ),
 calls AS (
     SELECT
@@ -56,11 +64,15 @@ judged AS (
         s.labels,
         coalesce(f.enabled_destinations, 0) AS enabled_destinations,
         coalesce(f.disabled_destinations, 0) AS disabled_destinations,
+        coalesce(t.enabled_warehouses, 0) AS enabled_warehouses,
         coalesce(c.api_calls, 0) AS api_calls,
         c.last_call,
         concat_ws(
             ', ',
-            CASE WHEN coalesce(f.enabled_destinations, 0) = 0 THEN 'no destination' END,
+            CASE
+                WHEN coalesce(f.enabled_destinations, 0) + coalesce(t.enabled_warehouses, 0) = 0
+                THEN 'no destination'
+            END,
             CASE
                 WHEN coalesce(c.api_calls, 0) = 0 AND (SELECT sum(api_calls) FROM calls) > 0
                 THEN 'no API calls'
@@ -68,6 +80,7 @@ judged AS (
         ) AS reason
     FROM sources AS s
     LEFT JOIN fed AS f ON f.source_id = s.id
+    LEFT JOIN taken AS t ON t.source_id = s.id
     LEFT JOIN calls AS c ON c.source_id = s.id
     WHERE s.enabled AND s.deleted_at IS NULL
 )
@@ -77,6 +90,7 @@ SELECT
     j.reason,
     j.enabled_destinations,
     j.disabled_destinations,
+    j.enabled_warehouses,
     j.api_calls AS api_calls_last_30_days,
     j.last_call,
     t.last_changed,

@@ -1,15 +1,15 @@
 """Daily usage of the invented company: API calls and tracked users, per source and in total.
 
-The own figure of a day depends on the seed, the source and the day alone, so a day that is over
-never changes. What is served is cumulative within the calendar month, in UTC; the row of today
-holds the share of the day that has passed.
+The own figure of a day depends on the seed, the source, the day and the story alone, so a day that
+is over never changes. What is served is cumulative within the calendar month, in UTC; the row of
+today holds the share of the day that has passed.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 
@@ -63,9 +63,15 @@ class _Profile:
 class UsageLedger:
     """Computes the usage rows of a month; not safe for threads, its owner holds a lock."""
 
-    def __init__(self, seed: int, source_ids: Sequence[str]) -> None:
-        """Prepare the figures of these sources."""
+    def __init__(
+        self,
+        seed: int,
+        source_ids: Sequence[str],
+        turns: Mapping[int, tuple[date, date, float]] | None = None,
+    ) -> None:
+        """Prepare the figures of these sources, and of what befalls some; see ``story.turns``."""
         self._seed = seed
+        self._turns = turns or {}
         self._source_ids = source_ids
         self._profiles = [self._profile(index) for index in range(len(source_ids))]
         self._rows: OrderedDict[tuple[str, date], list[list[bytes]]] = OrderedDict()
@@ -115,9 +121,13 @@ class UsageLedger:
         level = profile.calls_per_day * math.exp(profile.growth_per_month * months)
         start = month.toordinal()
         result = []
+        since, until, factor = self._turns.get(source, (date.max, date.min, 1.0))
+        turn = range(since.toordinal(), until.toordinal() + 1)
         for day in range(start + first, start + last):
             noise = self._hash(source, day)
             calls = int(level * _WEEKDAYS[(day - 1) % 7] * (0.8 + 0.4 * noise))
+            if day in turn:
+                calls = int(calls * factor)
             users = int(calls / profile.calls_per_user)
             known = int(users * profile.known_share)
             newly = int(known * (0.1 + 0.1 * noise))

@@ -16,8 +16,9 @@ import orjson
 
 from analytics_assets.sandbox.company import Company, Record
 from analytics_assets.sandbox.lists.inventory import sources_head
-from analytics_assets.sandbox.lists.protocols import EVENT_NAMES, event_name
+from analytics_assets.sandbox.lists.protocols import EVENT_NAMES, event_name, events_of, plan_of
 from analytics_assets.sandbox.resources import Key
+from analytics_assets.sandbox.story import UNPLANNED_EVENT
 
 KEPT_DAYS: Final = 90
 """Days that can be asked for, today included; older ones are forgotten."""
@@ -156,21 +157,42 @@ class EventVolume:
 
 
 def _streams(company: Company, source: int) -> Iterator[_Stream]:
-    """Give the events of a source: some of tracking plans, and the calls that have no name."""
+    """Give the events of a source: some of its tracking plan, and the calls that have no name."""
     rng = company.rng("events_volume", source)
-    kinds = ["track"] * rng.randint(1, _MOST_EVENTS) + ["identify"]
+    names = _names(company, source, rng.randint(1, _MOST_EVENTS))
+    kinds = ["track"] * len(names) + ["identify"]
     kinds += [rng.choice(["page", "screen"])] if source % 3 else []
     kinds += ["group"] if source % 4 == 0 else []
     if "events_volume" in company.counts:
-        kinds = ["track"] * company.counts["events_volume"]
+        names = _any_names(source, company.counts["events_volume"])
+        kinds = ["track"] * len(names)
     weights = [rng.randint(1, 100) for _ in kinds]
     low = 0
     for place, (kind, weight) in enumerate(zip(kinds, weights, strict=True)):
-        generation = place // EVENT_NAMES
-        number = (source * _EVENTS_APART + place) % EVENT_NAMES + generation * EVENT_NAMES
-        name = event_name(number) if kind == "track" else None
+        name = names[place] if kind == "track" else None
         yield _Stream(source, kind, name, low, low + weight, sum(weights))
         low += weight
+
+
+def _names(company: Company, source: int, wanted: int) -> Sequence[str]:
+    """Give the events of a source, so many as its plan names, and the one that is planted."""
+    plan = plan_of(company, source)
+    if plan is None:
+        return _any_names(source, wanted)
+    planted, event = UNPLANNED_EVENT
+    named = events_of(company, plan)
+    first = source % max(len(named), 1)
+    chosen = [*named[first:], *named[:first]][:wanted]
+    return [*chosen, event] if source == planted else chosen
+
+
+def _any_names(source: int, wanted: int) -> Sequence[str]:
+    """Give so many different events, whatever plans say."""
+    names = []
+    for place in range(wanted):
+        number = (source * _EVENTS_APART + place) % EVENT_NAMES
+        names.append(event_name(number + place // EVENT_NAMES * EVENT_NAMES))
+    return names
 
 
 def _buckets(query: VolumeQuery, now: datetime) -> Iterator[datetime]:

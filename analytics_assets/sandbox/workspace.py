@@ -17,6 +17,7 @@ from analytics_assets.sandbox.moments import millis, parse_moment, parse_month, 
 from analytics_assets.sandbox.options import Bounds, Order
 from analytics_assets.sandbox.records import Children, Collection
 from analytics_assets.sandbox.resources import Key, Resource
+from analytics_assets.sandbox.story import turns
 from analytics_assets.sandbox.volume import KEPT_DAYS, EventVolume, VolumeQuery
 
 _USAGE_MONTHS = 36
@@ -66,6 +67,7 @@ class Workspace:
             if row.parent is not None
         }
         started = now()
+        self._turns = turns(self.counts["sources"], started.date())
         self._audit = AuditTrail(company, self.counts["audit_events"], started, audit_fractions)
         self.history_start = months_back(started.date(), self.counts["usage_months"] - 1)
         self._ledger: UsageLedger | None = None
@@ -335,7 +337,7 @@ class Workspace:
         if self._ledger is None:
             sources = range(self.counts["sources"])
             identifiers = [self.company.id_of("sources", index) for index in sources]
-            self._ledger = UsageLedger(self.company.seed, identifiers)
+            self._ledger = UsageLedger(self.company.seed, identifiers, self._turns)
         return self._ledger
 
     def _volume_room(self) -> EventVolume:

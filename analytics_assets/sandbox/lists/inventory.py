@@ -8,7 +8,12 @@ from analytics_assets.sandbox.company import BASE58, BASE62, MASK, Company, Ids,
 from analytics_assets.sandbox.lists.catalog import DEPRECATED, brand, public
 from analytics_assets.sandbox.lists.identity import labels_head
 from analytics_assets.sandbox.resources import Embedded, Resource
-from analytics_assets.sandbox.story import DEPRECATED_DESTINATION, IDLE_SOURCES, SHARED_KEY
+from analytics_assets.sandbox.story import (
+    DEPRECATED_DESTINATION,
+    IDLE_SOURCES,
+    SHARED_KEY,
+    is_switched_off,
+)
 
 _SURFACES = ("Storefront", "Checkout", "Companion App", "Help Centre", "Billing", "Back Office")
 _SURFACE_KINDS = ("Web", "iOS", "Android", "Server", "Cloud")
@@ -46,7 +51,7 @@ def sources_head(company: Company, index: int) -> Record:
     head: Record = {
         **source_id(company, index),
         "slug": name.lower().replace(" ", "_"),
-        "enabled": index % 7 != 3,  # noqa: PLR2004 - one in seven is switched off
+        "enabled": not is_switched_off(index),
         "writeKeys": _write_keys(company, index),
     }
     if index % 9:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from analytics_assets.sandbox.company import BASE62, Company, Ids, Record, chance, stamp
 from analytics_assets.sandbox.lists.inventory import source_id
 from analytics_assets.sandbox.resources import Choice, Embedded, Parent, Resource
+from analytics_assets.sandbox.story import PLAN_WITHOUT_SOURCE, UNGOVERNED_SOURCES
 
 _AREAS = ("Storefront", "Checkout", "Companion App", "Help Centre", "Billing", "Back Office")
 _TOPICS = ("Core Events", "Marketing Events", "Server Events", "Experiments", "Identity")
@@ -148,19 +150,35 @@ def _tracking_plan_rules_tail(company: Company, variant: int) -> Record:
     }
 
 
-def _live_before(plan: int) -> int:
-    """Tell how many of the plans before one are live."""
-    rounds, place = divmod(plan, len(_PLAN_TYPES))
-    return rounds * _PLAN_TYPES.count("LIVE") + _PLAN_TYPES[:place].count("LIVE")
+@lru_cache(maxsize=8)
+def _in_use(plans: int) -> Sequence[int]:
+    """Give the indexes of the plans that sources follow: live ones, of so many plans."""
+    live = [n for n in range(plans) if _PLAN_TYPES[n % len(_PLAN_TYPES)] == "LIVE"]
+    return [number for number in live if number != PLAN_WITHOUT_SOURCE]
+
+
+def plan_of(company: Company, source: int) -> int | None:
+    """Give the index of the plan that a source follows."""
+    plans = _in_use(company.counts["tracking_plans"])
+    return plans[source % len(plans)] if plans and source not in UNGOVERNED_SOURCES else None
+
+
+def events_of(company: Company, plan: int) -> Sequence[str]:
+    """Give the events that a plan names, without those that it has given up."""
+    rules = [_rule_of(plan, index) for index in range(_rules_of(company, plan))]
+    names = (key for kind, key, _, outdated in rules if kind == "TRACK" and not outdated)
+    return list(dict.fromkeys(filter(None, names)))
 
 
 def _sources_of(company: Company, plan: int) -> Sequence[int]:
-    """Give the indexes of the sources of a plan; three of four sources have one, a live one."""
-    if _PLAN_TYPES[plan % len(_PLAN_TYPES)] != "LIVE":
+    """Give the indexes of the sources that follow a plan."""
+    plans = _in_use(company.counts["tracking_plans"])
+    if plan not in plans:
         return ()
-    live = _live_before(company.counts["tracking_plans"])
-    own = range(_live_before(plan), company.counts["sources"], live)
-    return [n for n in own if (n + 2) % 4][: company.counts.get("tracking_plan_sources")]
+    own = range(plans.index(plan), company.counts["sources"], len(plans))
+    return [n for n in own if n not in UNGOVERNED_SOURCES][
+        : company.counts.get("tracking_plan_sources")
+    ]
 
 
 def _source_of(company: Company, plan: int, index: int) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
 from analytics_assets.sandbox.company import BASE58, MASK, Company, Ids, Record, stamp
 from analytics_assets.sandbox.lists.catalog import action_head
@@ -12,6 +14,7 @@ from analytics_assets.sandbox.lists.inventory import (
     source_id,
 )
 from analytics_assets.sandbox.resources import Embedded, Parent, Resource
+from analytics_assets.sandbox.story import IDLE_SOURCES, OPEN_SOURCES
 
 _SUBSCRIPTIONS = (1, 2, 0, 3, 1)
 _FILTERS = (0, 1, 0, 2, 0)
@@ -104,16 +107,21 @@ def _destination_filters_tail(company: Company, index: int) -> Record:
 def _connected_to(company: Company, warehouse: int) -> int:
     usual = company.rng("warehouse_sizes", warehouse).randrange(5, 46)
     wanted = company.counts.get("warehouse_connected_sources", usual)
-    return min(wanted, company.counts["sources"])
+    return min(wanted, len(_connectable(company.counts["sources"])))
 
 
 def _connected_source(company: Company, warehouse: int, index: int) -> int:
-    sources = company.counts["sources"]
+    sources = _connectable(company.counts["sources"])
     rng = company.rng("warehouse_connected_sources", warehouse)
-    first, step = rng.randrange(sources), rng.randrange(1, sources + 1)
-    while math.gcd(step, sources) != 1:  # or some would come twice
+    first, step = rng.randrange(len(sources)), rng.randrange(1, len(sources) + 1)
+    while math.gcd(step, len(sources)) != 1:  # or some would come twice
         step += 1
-    return (first + index * step) % sources
+    return sources[(first + index * step) % len(sources)]
+
+
+@lru_cache(maxsize=8)
+def _connectable(sources: int) -> Sequence[int]:
+    return [number for number in range(sources) if number not in IDLE_SOURCES]
 
 
 def _warehouse_connected_sources_head(company: Company, warehouse: int, index: int) -> Record:
@@ -130,7 +138,7 @@ def _source_schema_settings_tail(company: Company, index: int) -> Record:
     }
     tail: Record = {
         "track": {
-            "allowUnplannedEvents": index % 2 == 0,
+            "allowUnplannedEvents": index == OPEN_SOURCES[0],
             "allowUnplannedEventProperties": True,
             "allowEventOnViolations": index % 4 == 1,
             "allowPropertiesOnViolations": True,
