@@ -506,7 +506,7 @@ def test_workspace_usage_is_the_sum_of_the_sources(company: Sandbox, kind: str) 
 def test_usage_of_today_grows_and_then_stands() -> None:
     """Prevents a day that is over from changing, and today from standing still."""
     clock = Clock(lambda: NOW)
-    workspace = Workspace(counts={"sources": 5}, now=clock)
+    workspace = Workspace(counts={"sources": 3}, now=clock)
     name = "usage_api_calls_sources_daily"
     seen = [workspace.usage(name, "2026-09-01")]
     for _ in range(3):
@@ -519,7 +519,7 @@ def test_usage_of_today_grows_and_then_stands() -> None:
     assert all(a < b < c for a, b, c in zip(*today[:3], strict=True))
     past = [[row for row in rows if row["timestamp"] < "2026-09-16"] for rows in seen]
     assert past[0] == past[1] == past[2] == past[3]
-    much_later = Workspace(counts={"sources": 5}, now=lambda: NOW + timedelta(days=200))
+    much_later = Workspace(counts={"sources": 3}, now=lambda: NOW + timedelta(days=200))
     settled = {(r["sourceId"], r["timestamp"]): r for r in much_later.usage(name, "2026-09-01")}
     assert all(settled[(row["sourceId"], row["timestamp"])] == row for row in past[0])
 

@@ -18,6 +18,7 @@ from analytics_assets.reports.catalogue import reports
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.model import Table
+from analytics_assets.warehouse.own_tables import filled_by
 
 WORKSPACE: Final = "segment_workspace"
 """The workspace itself, which no run makes: every table begins there."""
@@ -39,7 +40,8 @@ class SegmentTranslator(DagsterDltTranslator):
         deployment, name = self.deployment, data.resource.name
         if name in reports():
             tables = {endpoint.name for endpoint in deployment.endpoints}
-            read = [self._key(table) for table in reports()[name].reads if table in tables]
+            lists = dict.fromkeys(n for table in reports()[name].reads for n in filled_by(table))
+            read = [self._key(each) for each in lists if each in tables]
             return report_spec(reports()[name], deployment, read)
         endpoint = BY_NAME[name]
         parent = endpoint.parent and BY_NAME[endpoint.parent.resource]

@@ -10,9 +10,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from analytics_assets.reports.inputs import DUCKDB_TYPES
 from analytics_assets.reports.model import Report
 from analytics_assets.segment.records import ARROW_TYPES
+from analytics_assets.warehouse.copying import DUCKDB_TYPES
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Final
 
 from analytics_assets.reports.model import Report, ReportError, parse_header
 from analytics_assets.reports.reads import Tables, known_lineage
-from analytics_assets.segment.endpoints import ENDPOINTS
+from analytics_assets.warehouse.own_tables import READABLE
 
 FOLDER: Final = Path(__file__).parent
 
@@ -27,8 +27,11 @@ def reports(folder: Path = FOLDER) -> Mapping[str, Report]:
 
 
 def tables() -> Tables:
-    """Return what reports can read: the columns that ``endpoints.py`` declares, by table."""
-    return {e.name: {c.name: c.type for c in e.table_columns} for e in ENDPOINTS}
+    """Return what reports can read: the columns that ``endpoints.py`` declares, by table.
+
+    And those of the table that loads write what they changed to.
+    """
+    return {n: {c.name: c.type for c in table.table_columns} for n, table in READABLE.items()}
 
 
 def read_report(name: str, text: str) -> Report:

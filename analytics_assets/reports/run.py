@@ -34,6 +34,7 @@ from analytics_assets.warehouse.dlt_config import configure_dlt, only_errors_log
 from analytics_assets.warehouse.faults import is_away, load_error
 from analytics_assets.warehouse.known_secrets import learn_secrets
 from analytics_assets.warehouse.locks import exclusive, open_database
+from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.package import CONTRACT, REFUSALS, column_hints, file_format
 from analytics_assets.warehouse.pinned import check_target, refuse_settings
 from analytics_assets.warehouse.settings import WarehouseSettings
@@ -123,7 +124,12 @@ def _answers(
         with open_inputs(pipeline, warehouse, reports, folder) as (connection, not_there):
             set_parameters(connection, parameters)
             for outcome in outcomes:
-                outcome.not_there = [name for name in outcome.report.reads if name in not_there]
+                outcome.not_there = [
+                    # there is none as long as nothing has changed
+                    name
+                    for name in outcome.report.reads
+                    if name in not_there and name != RECORD_CHANGES.name
+                ]
                 begun = perf_counter()
                 try:
                     found[outcome.report.name] = _answer(connection, outcome)

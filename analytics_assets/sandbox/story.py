@@ -3,7 +3,7 @@
 Each stands at an index of its list, the same for every seed. Apart from these the company is in
 order: every source feeds an enabled destination, follows a tracking plan and sends what that names,
 every integration in use is public, no two things share a credential, every member does something
-once in a while, and a source that is switched off has sent nothing for a year. (A company of more
+once in a while, and a source that is switched off has sent nothing since. (A company of more
 than the usual size repeats settings, and with them credentials.)
 
 - **Idle sources.** Nine sources are enabled, all of their destinations are disabled, and no
@@ -49,6 +49,8 @@ SILENT_DAYS: Final = 12
 """For how long it has."""
 SPIKE: Final = (22, 5.0)
 """A source, and how many times the usual it sent on the day before the start."""
+SWITCHED_OFF: Final = date(2025, 3, 1)
+"""When sources that are disabled were; since then they send nothing."""
 PLAN: Final[Mapping[str, tuple[str, tuple[str, ...], float]]] = {
     "ANALYTICS_PLAN_API_CALLS": ("usage_api_calls_daily", ("apiCalls",), 0.85),
     "ANALYTICS_PLAN_MTU": ("usage_mtu_daily", ("identified", "neverIdentified"), 1.5),
@@ -68,8 +70,8 @@ def turns(sources: int, today: date) -> Mapping[int, tuple[date, date, float]]:
         sources: how many there are.
         today: the day on which the sandbox starts.
     """
-    off = {n: (today - timedelta(days=365), date.max, 0.0) for n in range(sources)}
-    found = {source: turn for source, turn in off.items() if is_switched_off(source)}
+    off = (SWITCHED_OFF, date.max, 0.0)
+    found = {source: off for source in range(sources) if is_switched_off(source)}
     source, factor = SPIKE
     yesterday = today - timedelta(days=1)
     found[source] = (yesterday, yesterday, factor)

@@ -23,6 +23,7 @@ SpanName = Literal[
     "read",
     "type",
     "stage",
+    "compare",
     "extract",
     "normalize",
     "load",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 from dlt.common.schema import Schema
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.model import DELETED_AT, Endpoint
+from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import Sql
 from analytics_assets.warehouse.state import stored_columns, stored_schema
@@ -20,7 +23,8 @@ def forget(
 ) -> Mapping[str, int]:
     """Blank personal columns of rows marked as deleted, and of events, that are older than is kept.
 
-    Where the personal value is the key, as with invitations, the whole row goes. Columns that
+    Where the personal value is the key, as with invitations, the whole row goes; so it does of what
+    was recorded of changes. Columns that
     ``endpoints.py`` does not declare are blanked too: nobody has said that they are not personal.
 
     Args:
@@ -40,6 +44,7 @@ def forget(
     for endpoint in (BY_NAME[name] for name in names):
         if columns := _personal_columns(endpoint, schema):
             forgotten[endpoint.name] = _forget(sql, endpoint, columns, before)
+    _forget_changes(sql, names, before)
     return forgotten
 
 
@@ -70,3 +75,13 @@ def _forget(sql: Sql, endpoint: Endpoint, columns: Sequence[str], before: dateti
     if count:
         sql.rows(f"{statement} WHERE {where}")
     return int(count)
+
+
+def _forget_changes(sql: Sql, names: Sequence[str], before: datetime) -> None:
+    """Drop what was recorded of personal columns of some tables."""
+    of = ", ".join(f"'{name}'" for name in names)
+    with suppress(DatabaseUndefinedRelation):  # nothing has ever changed
+        sql.rows(
+            f"DELETE FROM {sql.table(RECORD_CHANGES.name)} WHERE is_personal AND asset IN ({of})"
+            f" AND moment < '{before.isoformat()}'"
+        )

@@ -22,6 +22,7 @@ from analytics_assets.segment.errors import (
     DestinationUnreachable,
     OtherWorkspace,
 )
+from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.model import Column, ColumnType, Table
 from analytics_assets.segment.odd_values import Kept
 from analytics_assets.segment.settings import LoadOptions, Log
@@ -37,10 +38,12 @@ from analytics_assets.warehouse.forgetting import forget
 from analytics_assets.warehouse.judgement import judge_group
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import Outcome, TableCounts
+from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.ownership import check_still_free, remember
 from analytics_assets.warehouse.parts import fill_parts
 from analytics_assets.warehouse.plain_files import replacing
 from analytics_assets.warehouse.plan import GroupPlan
+from analytics_assets.warehouse.record_changes import changes_of
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
 from analytics_assets.warehouse.state import FIELD, note_load, stored_columns, stored_schema
@@ -134,7 +137,8 @@ def _load_alone(load: _Load, outcomes: Sequence[Outcome]) -> None:
 def _load_package(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) -> None:
     """Extract what was staged, normalize and load; then mark deletions and count."""
     plan, warehouse, workspace = load.plan, load.warehouse, load.workspace
-    source = table_source(outcomes, warehouse, load.options, pipeline, workspace)
+    changes = _changes(load, pipeline, outcomes)
+    source = table_source(outcomes, warehouse, load.options, pipeline, workspace, changes)
     with span("extract"), only_errors_logged():
         pipeline.extract(source)
     with span("normalize"):
@@ -159,18 +163,36 @@ def _load_package(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) 
         outcome.columns = _columns(schema, outcome)
 
 
+def _changes(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) -> pa.Table | None:
+    """Return what the load is going to change; the rows matter more than a record of them."""
+    if not any(outcome.endpoint.full_list for outcome in outcomes):
+        return None
+    with span("compare"), open_database(load.warehouse, pipeline, load.log):
+        try:
+            return changes_of(pipeline, load.warehouse, outcomes)
+        except REFUSALS:
+            raise
+        except Exception as error:  # noqa: BLE001 - what is lost is told, and the rows are loaded
+            what = f"{type(error).__name__}: {foreign_text(str(error))}"
+            load.log.warning(f"What changes in {load.plan.group} could not be recorded: {what}")
+            return None
+
+
 def table_source(
     outcomes: Sequence[Outcome],
     warehouse: WarehouseSettings,
     options: LoadOptions,
     pipeline: Pipeline,
     workspace: Workspace | None,
+    changes: pa.Table | None = None,
 ) -> DltSource:
     """Build the source that hands the staged rows to dlt, with keys, types and descriptions."""
     formats = pipeline.destination.capabilities().supported_loader_file_formats or ()
     resources = [
         _table_resource(outcome, warehouse, options, formats, workspace) for outcome in outcomes
     ]
+    if changes:
+        resources.append(_changes_resource(changes, warehouse, formats))
     group = outcomes[0].endpoint.group
     tables = dlt.source(
         lambda: resources, name=group, max_table_nesting=0, schema_contract=CONTRACT
@@ -207,6 +229,20 @@ def _table_resource(
         file_format=file_format(formats, warehouse, empty=not staging.rows),
         columns=column_hints(endpoint, reading.typer.undeclared.kept()),
     )
+
+
+def _changes_resource(
+    changes: pa.Table, warehouse: WarehouseSettings, formats: Collection[str]
+) -> DltResource:
+    resource: DltResource = dlt.resource(
+        lambda: iter([changes]),
+        name=RECORD_CHANGES.name,
+        write_disposition="append",
+        table_format=cast(Any, warehouse.table_format),
+        file_format=file_format(formats, warehouse, empty=False),
+        columns=column_hints(RECORD_CHANGES),
+    )
+    return resource
 
 
 def _write_disposition(warehouse: WarehouseSettings) -> Any:

@@ -22,6 +22,7 @@ from dlt.pipeline.pipeline import Pipeline
 from analytics_assets.segment.errors import ResourceError
 from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.model import Endpoint
+from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.standing import LOADS
 
@@ -43,11 +44,11 @@ def replacing(
         return
     with pipeline.destination_client() as client:
         names = [endpoint.name for endpoint in endpoints if endpoint.full_list]
-        before = _files(client, names)
+        before, changes = _files(client, names), _files(client, [RECORD_CHANGES.name])
         try:
             yield
         except BaseException:
-            _remove(client, _files(client, names) - before)
+            _remove(client, _files(client, [*names, RECORD_CHANGES.name]) - before - changes)
             raise
         try:
             _remove(client, before)
@@ -83,6 +84,14 @@ def tidy(pipeline: Pipeline, warehouse: WarehouseSettings, endpoints: Sequence[E
                 done = done | loads(PIPELINE_STATE_TABLE_NAME, pipeline.pipeline_name)
             for load_id in _left(client, endpoint, by_load, done):
                 _remove(client, by_load[load_id])
+        _tidy_changes(client)
+
+
+def _tidy_changes(client: Any) -> None:
+    """Remove what a load that was not completed has told of changes: they are found again."""
+    if told := _files(client, [RECORD_CHANGES.name]):
+        done = {_load_id(PurePath(path).name) for path in _files(client, [LOADS])}
+        _remove(client, [path for path in told if _load_id(path) not in done | {""}])
 
 
 def _left(

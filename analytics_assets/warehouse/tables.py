@@ -18,8 +18,9 @@ from dlt.pipeline.pipeline import Pipeline
 from duckdb import DuckDBPyConnection
 
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
-from analytics_assets.segment.model import DELETED_AT, Endpoint
+from analytics_assets.segment.model import DELETED_AT, Endpoint, Table
 from analytics_assets.warehouse.faults import waited_in_vain
+from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import Row, Sql, open_sql
 
@@ -58,18 +59,18 @@ class Tables:
         """Tell whether the destination has the table."""
         return table in self._columns
 
-    def source(self, endpoint: Endpoint) -> str:
+    def source(self, table: Table) -> str:
         """Return what to select from, for SQL: the table, or the newest row of each key in it.
 
         Plain Parquet files cannot be changed, so there a history keeps every version of a row.
         """
-        table = self._sql.table(endpoint.name)
-        if self._warehouse.merges or endpoint.full_list:
-            return table
-        keys = ", ".join(map(self.column, endpoint.key_columns))
+        place = self._sql.table(table.name)
+        if self._warehouse.merges or getattr(table, "full_list", True):
+            return place
+        keys = ", ".join(map(self.column, table.key_columns))
         return (
             f"(SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY {keys} ORDER BY"
-            f" {self.column('_dlt_load_id')} DESC) AS version FROM {table}) AS v WHERE version = 1)"
+            f" {self.column('_dlt_load_id')} DESC) AS version FROM {place}) AS v WHERE version = 1)"
             " AS newest"
         )
 
@@ -135,6 +136,7 @@ def open_tables(
         pipeline.destination, pipeline.dataset_name, schemas or [Schema(pipeline.pipeline_name)]
     ).destination_client
     names = [endpoint.name for endpoint in ENDPOINTS if endpoint.group in groups | others]
+    names.append(RECORD_CHANGES.name)
     with open_sql(client, warehouse.table_format) as sql:
         found = client.get_storage_tables(names)  # type: ignore[attr-defined]
         there = {name: columns for name, columns in found if columns}

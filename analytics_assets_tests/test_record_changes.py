@@ -1,0 +1,143 @@
+"""What loads change is kept, once, as it was before and as it is after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from analytics_assets.sandbox import Options, Reply, Sandbox
+from analytics_assets_tests.conftest import SMALL, on_postgres
+from analytics_assets_tests.faults import execute
+from analytics_assets_tests.harness import Project, Row, failure_of, fingerprint, materialized
+from analytics_assets_tests.test_destinations import FilesProject
+
+NAMES = ("sources", "tracking_plans", "tracking_plan_rules", "audit_events", "history")
+OPTIONS = Options(scale=SMALL, counts={"tracking_plans": 2, "tracking_plan_rules": 9})
+SECRET = "Yb7mQ2vTzK9dR4wXs8LpJ3hN6cFgA1eU"
+KINDS = ("duckdb", "postgres", "files", "delta")
+
+
+@pytest.fixture(params=KINDS)
+def project(start: Callable[..., Project], request: pytest.FixtureRequest) -> Project:
+    """Return a project on each destination, once loaded."""
+    project = start(OPTIONS)
+    if request.param == "postgres":
+        project = on_postgres(project, request.getfixturevalue("postgres"))
+    elif request.param != "duckdb":
+        place = {"DESTINATION__FILESYSTEM__BUCKET_URL": str(project.folder / "lake")}
+        place |= {"ANALYTICS_TABLE_FORMAT": "delta"} if request.param == "delta" else {}
+        env = {**project.env, **place, "ANALYTICS_DESTINATION": "filesystem"}
+        project = FilesProject(project.sandbox, project.folder, env)
+    load(project)
+    return project
+
+
+def load(project: Project) -> Mapping[str, Any]:
+    """Load the lists, answer the report; return what its page shows."""
+    result = project.materialize(*NAMES)
+    assert failure_of(result) == ""
+    return materialized(result)["history"]
+
+
+def told(project: Project) -> list[tuple[str, ...]]:
+    """Return what the report tells, without times and events."""
+    columns = ("asset", "key", "what", "column_name", "before", "after")
+    return sorted(tuple(row[column] or "" for column in columns) for row in project.rows("history"))
+
+
+def change(sandbox: Sandbox) -> tuple[Row, Row, Row]:
+    """Change a source, take one away, change a rule; return them as they were."""
+    first, second, third = sandbox.served("sources")[1:4]
+    settings = {"apiKey": SECRET, "rate": 1.0, "b": 1, "a": 2}
+    sandbox.workspace.put("sources", {**first, "slug": "renamed", "settings": settings})
+    sandbox.workspace.remove("sources", second["id"])
+    sandbox.workspace.put("sources", {**third, "id": "new-source"})
+    rule = sandbox.served("tracking_plan_rules")[0]
+    sandbox.workspace.put("tracking_plan_rules", {**rule, "createdAt": "2020-01-01T00:00:00.000Z"})
+    return first, second, rule
+
+
+def test_what_changes_is_told_once(project: Project) -> None:
+    """Prevents a change that is lost, told twice, or told of what stays the same."""
+    assert load(project)["dagster/row_count"] == 0
+    assert "record_changes" not in project.tables()
+    first, second, rule = change(project.sandbox)
+    event = project.sandbox.workspace.add_event(
+        type="Source Modified", resourceId=first["id"], resourceType="source"
+    )
+    assert load(project)["dagster/row_count"] == len(told(project))
+    delta = project.env.get("ANALYTICS_TABLE_FORMAT") == "delta"  # which keeps what has gone
+    rows = told(project)
+    rule_key = [rule["trackingPlanId"], rule["type"], rule.get("key", ""), str(rule["version"])]
+    expected = [
+        ("sources", first["id"], "changed", "settings"),
+        ("sources", first["id"], "changed", "slug"),
+        ("sources", "new-source", "appeared", ""),
+        (
+            "tracking_plan_rules",
+            json.dumps(rule_key, separators=(",", ":")),
+            "changed",
+            "created_at",
+        ),
+    ]
+    if not delta:
+        expected.append(("sources", second["id"], "vanished", ""))
+    assert [row[:4] for row in rows] == sorted(expected)
+    by_column = {row[3]: row[4:] for row in rows if row[2] == "changed"}
+    assert by_column["slug"] == (first["slug"], "renamed")
+    settings = json.loads(by_column["settings"][1])
+    assert settings == {"apiKey": fingerprint(SECRET), "rate": 1.0, "b": 1, "a": 2}
+    [row] = [row for row in project.rows("history") if row["column_name"] == "slug"]
+    assert (row["event_id"], row["event"], row["events"]) == (event["id"], event["type"], 1)
+    assert row["since"] < row["event_moment"] <= row["moment"]
+    load(project)
+    assert told(project) == rows
+
+
+def test_what_comes_back_is_told(project: Project) -> None:
+    """Prevents that a thing which was gone for a while passes for one that was always there."""
+    source = project.sandbox.served("sources")[1]
+    project.sandbox.workspace.remove("sources", source["id"])
+    load(project)
+    project.sandbox.workspace.put("sources", {**source, "slug": "back"})
+    load(project)
+    found = [(what, column) for _, _, what, column, *_ in told(project)]
+    changed, went = [("changed", "slug")], [("returned", ""), ("vanished", "")]
+    if project.env.get("ANALYTICS_TABLE_FORMAT") == "delta":  # which keeps what has gone
+        assert found == changed
+    elif isinstance(project, FilesProject):  # which know nothing any more of what has gone
+        assert found == went
+    else:
+        assert found == changed + went
+
+
+def test_a_failed_list_changes_nothing(start: Callable[..., Project]) -> None:
+    """Prevents changes that are told of a list which was not loaded."""
+    project = start(OPTIONS)
+    load(project)
+    change(project.sandbox)
+    project.sandbox.intercept = lambda i: Reply(500) if i.path == "/sources" else None
+    result = project.materialize("sources", "tracking_plans", "history", api={"retries": 0})
+    assert "sources (GET /sources)" in failure_of(result)
+    assert "record_changes" not in project.tables()
+
+
+def test_personal_values_are_forgotten(start: Callable[..., Project]) -> None:
+    """Prevents that a name which is blanked in its table lives on in what was changed."""
+    project = start(OPTIONS, ANALYTICS_FORGET_DAYS="1")
+    names = ("users", "roles", "history")
+    assert failure_of(project.materialize(*names)) == ""
+    user = project.sandbox.served("users")[1]
+    project.sandbox.workspace.put("users", {**user, "name": "Somebody Else"})
+    role = project.sandbox.served("roles")[1]
+    project.sandbox.workspace.put("roles", {**role, "name": "Another Role"})
+    assert failure_of(project.materialize(*names)) == ""
+    assert len(told(project)) == 2
+    long_ago = datetime.now(timezone.utc) - timedelta(days=2)
+    execute(project, f"UPDATE analytics.record_changes SET moment = '{long_ago.isoformat()}'")
+    assert failure_of(project.materialize(*names)) == ""
+    assert [row[0] for row in told(project)] == ["roles"]
