@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import hypothesis
 import pytest
+from filelock import FileLock
 
 from analytics_assets.sandbox import Options, Sandbox
 from analytics_assets_tests.harness import Project, clean_environment
@@ -64,9 +65,20 @@ TWICE = frozenset(
 """Modules whose cases are the same on DuckDB, in CI, and on PostgreSQL, in the heavy lane."""
 
 
+TOGETHER = frozenset(
+    {
+        *("test_bad_input", "test_checks", "test_examples", "test_healing", "test_metadata"),
+        *("test_proof", "test_reports", "test_upgrade"),
+    }
+)
+"""Modules whose tests share what took long to load: one worker runs them, and loads it once."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse unit tests that ask for what starts something; leave repeats to the heavy lane."""
     for item in items:
+        if item.path.stem in TOGETHER and item.get_closest_marker("unit") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
         if item.path.stem in TWICE and "postgres" in item.name:
             item.add_marker(pytest.mark.heavy)
         if item.get_closest_marker("unit") and IMPURE & set(getattr(item, "fixturenames", ())):
@@ -114,10 +126,23 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Project]]:
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
-    """Return a database that holds a whole small workspace; tests work on copies."""
-    from analytics_assets_tests.faults import make_template
+    """Return a database that holds a whole small workspace; tests work on copies.
 
-    return make_template(tmp_path_factory.mktemp("template"))
+    The first worker that needs it makes it, for all.
+    """
+    from analytics_assets_tests.faults import Template, make_template
+
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "template"
+    moment = shared / "moment"
+    with FileLock(shared.with_suffix(".lock")):
+        if moment.exists():
+            now = datetime.fromisoformat(moment.read_text())
+            return Template(shared / "warehouse.duckdb", now)
+        shared.mkdir(exist_ok=True)
+        made = make_template(shared)
+        moment.write_text(made.now.isoformat())
+    return made
 
 
 @pytest.fixture
