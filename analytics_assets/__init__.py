@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from analytics_assets.orchestration.alerts import failed_checks_sensor
     from analytics_assets.orchestration.factory import build_segment_definitions
     from analytics_assets.orchestration.resources import AnalyticsApi, Warehouse
+    from analytics_assets.orchestration.stale import stale_sensor
     from analytics_assets.orchestration.translator import SegmentTranslator
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "build_segment_definitions",
     "defs",
     "failed_checks_sensor",
+    "stale_sensor",
 ]
 
 _HOMES = {
@@ -31,6 +33,7 @@ _HOMES = {
     "build_segment_definitions": "orchestration.factory",
     "defs": "definitions",
     "failed_checks_sensor": "orchestration.alerts",
+    "stale_sensor": "orchestration.stale",
 }
 
 
