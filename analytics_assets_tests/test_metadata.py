@@ -7,20 +7,20 @@ import io
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from dagster import AssetSpec, MetadataValue, TableMetadataValue
+from dagster import AssetKey, AssetSpec, MetadataValue, TableMetadataValue
 from matplotlib.figure import Figure
 from PIL import Image
 
 from analytics_assets.orchestration.charts import usage_chart
 from analytics_assets.orchestration.check_results import figures_metadata
 from analytics_assets.orchestration.metadata import MASK, preview
-from analytics_assets.sandbox import Options, Sandbox
+from analytics_assets.sandbox import Options, Reply, Sandbox
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.model import Endpoint
@@ -119,11 +119,42 @@ def test_figures_that_dagster_plots(shown: Shown) -> None:
     """Prevents figures as text, which Dagster does not plot over time."""
     assert shown.keys() == ALL_TABLES
     for name, metadata in shown.items():
-        names = {"dagster/row_count", "rows_loaded", "pages", "seconds", "seconds_waited"}
+        names = {
+            "dagster/row_count",
+            "rows_loaded",
+            "pages",
+            "seconds",
+            "seconds_waited",
+            "retries",
+        }
         if BY_NAME[name].full_list:
             names |= {"deleted_rows", "newly_deleted_rows"}
         for figure in names:
             assert isinstance(metadata[figure].value, (int, float)), f"{name}: {figure}"
+
+
+def test_a_run_says_what_it_has_cost_and_says_it_once(start: Callable[..., Project]) -> None:
+    """Prevents an event log that holds everything twice, and costs that nobody can follow."""
+    own = start()
+    replies = iter([Reply(503)])
+    own.sandbox.intercept = lambda info: next(replies, None) if info.path == "/labels" else None
+    result = own.materialize("labels", "roles")
+    assert failure_of(result) == ""
+    outputs = [event.step_output_data for event in result.all_events if event.is_successful_output]
+    assert len(outputs) > 2
+    assert all(not output.metadata for output in outputs)
+    [observed] = result.get_asset_observation_events()
+    assert observed.asset_key == AssetKey("segment_workspace")
+    data: Any = observed.event_specific_data
+    figures = {name: value.value for name, value in data.asset_observation.metadata.items()}
+    assert figures == {
+        "assets_loaded": 2,
+        "assets_failed": 0,
+        "rows_loaded": len(own.sandbox.served("labels")) + len(own.sandbox.served("roles")),
+        "requests": 2,
+        "retries": 1,
+        "seconds_waited": 0,
+    }
 
 
 def test_previews_show_rows(shown: Shown) -> None:

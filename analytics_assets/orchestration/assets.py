@@ -6,7 +6,7 @@ What an asset shows is derived from its row in ``endpoints.py``.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from dagster import (
@@ -90,6 +90,18 @@ def build_assets(
         context: AssetExecutionContext, config: LoadConfig
     ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
         results = materialize(context, config.options(), deployment, index)
-        yield from with_run_retries(context, results)
+        yield from with_run_retries(context, _recorded_once(context, results))
 
     return load_workspace, index
+
+
+def _recorded_once(
+    context: AssetExecutionContext, results: Iterable[MaterializeResult[Any] | AssetCheckResult]
+) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+    """Store metadata with the materialization alone; that of a result goes with its output, too."""
+    for result in results:
+        if isinstance(result, MaterializeResult) and result.asset_key:
+            context.add_asset_metadata(result.metadata or {}, result.asset_key)
+            yield MaterializeResult(asset_key=result.asset_key, check_results=result.check_results)
+        else:
+            yield result

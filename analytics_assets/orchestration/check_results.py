@@ -53,7 +53,7 @@ def check_results(findings: Iterable[Finding], index: AssetIndex) -> list[AssetC
 
 
 def _metadata(verdict: Verdict) -> dict[str, Any]:
-    if not verdict.offenders:
+    if verdict.passed or not verdict.offenders:
         return dict(verdict.figures)
     records = [TableRecord(dict(record)) for record in verdict.offenders[:SHOWN]]
     return {

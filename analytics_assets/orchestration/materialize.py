@@ -14,6 +14,7 @@ from dagster import (
     AssetCheckResult,
     AssetExecutionContext,
     AssetKey,
+    AssetObservation,
     DagsterInstance,
     MaterializeResult,
 )
@@ -23,7 +24,7 @@ from analytics_assets.orchestration.check_results import check_results, figures_
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.environment import misspelt_variables
 from analytics_assets.orchestration.failures import failure_of, step_failure
-from analytics_assets.orchestration.metadata import run_metadata
+from analytics_assets.orchestration.metadata import run_figures, run_metadata
 from analytics_assets.orchestration.not_run import checks_not_run
 from analytics_assets.orchestration.reports import (
     ReportPages,
@@ -33,6 +34,7 @@ from analytics_assets.orchestration.reports import (
     run_selected_reports,
 )
 from analytics_assets.orchestration.resources import Warehouse
+from analytics_assets.orchestration.translator import WORKSPACE
 from analytics_assets.reports.catalogue import reports
 from analytics_assets.segment.endpoints import BY_NAME, GROUPS
 from analytics_assets.segment.errors import AnalyticsError
@@ -81,6 +83,8 @@ def materialize(
         for group in load_groups(request, run.look, context.log) if request else ():
             outcomes += group
             yield from run.results(group)
+        if outcomes:
+            run.observe(outcomes)
         if asked or run.report_checks:
             answered = run_selected_reports(
                 asked, run.report_checks, run.warehouse, told, context.log
@@ -139,6 +143,7 @@ class _Run:
         self.warehouse = deployment.warehouse_settings(context.resources)
         self._resource: Warehouse = getattr(context.resources, deployment.named("warehouse"))
         self._context = context
+        self._deployment = deployment
         self._names = names
         self._index = index
         selected = _selected_checks(context, index)
@@ -181,6 +186,11 @@ class _Run:
                 )
             for warning in outcome.warnings:
                 log.warning(f"{name}: {warning}")
+
+    def observe(self, outcomes: Sequence[Outcome]) -> None:
+        """Note on the page of the workspace what the run has cost in all."""
+        key = self._deployment.key(WORKSPACE)
+        self._context.log_event(AssetObservation(key, metadata=run_figures(outcomes)))
 
     def report_results(
         self, answered: Sequence[ReportOutcome], outcomes: Sequence[Outcome]

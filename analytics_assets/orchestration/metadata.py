@@ -141,6 +141,20 @@ def _extraction_metadata(outcome: Outcome) -> dict[str, Any]:
         "requests": extraction.requests,
         "seconds": round(extraction.seconds, 3),
         "seconds_waited": round(extraction.waited, 3),
+        "retries": extraction.retries,
+    }
+
+
+def run_figures(outcomes: Sequence[Outcome]) -> dict[str, int | float]:
+    """Return what a run has cost in all, as numbers that Dagster plots from run to run."""
+    read = [o.reading.extraction for o in outcomes if o.reading is not None]
+    return {
+        "assets_loaded": sum(o.loaded for o in outcomes),
+        "assets_failed": sum(o.failure is not None for o in outcomes),
+        "rows_loaded": sum(o.staging.rows for o in outcomes if o.loaded),
+        "requests": sum(extraction.requests for extraction in read),
+        "retries": sum(extraction.retries for extraction in read),
+        "seconds_waited": round(sum(extraction.waited for extraction in read), 3),
     }
 
 

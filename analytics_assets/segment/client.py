@@ -45,24 +45,27 @@ class Envelope:
         body: the parsed JSON.
         page_size: records asked for, 0 where the request does not say.
         waited: seconds that the request was held back by a rate limit.
+        retries: how often it was sent again.
         response: the answer itself; its ``json()`` is ``body``, without parsing again.
     """
 
     body: Any
     page_size: int
     waited: float
+    retries: int
     response: requests.Response = field(repr=False)
 
 
 @dataclass
 class _Sending:
-    """A request on its way, and the seconds that rate limits have held it back so far."""
+    """A request on its way: how long rate limits have held it back, how often it was sent again."""
 
     request: requests.PreparedRequest
     options: Mapping[str, Any]
     patience: Patience
     limiter: RequestLimiter | None
     waited: float = 0.0
+    retries: int = 0
 
     @property
     def path(self) -> str:
@@ -130,7 +133,9 @@ class ApiSession(NetworkSession):
             return self.fetch(request, limiter, **options)
         self._check(answer)
         response = answer.response
-        return Envelope(response.json(), page_size_of(request), sending.waited, response)
+        return Envelope(
+            response.json(), page_size_of(request), sending.waited, sending.retries, response
+        )
 
     def _persist(self, sending: _Sending) -> Answer:
         """Send a request until there is an answer, or no patience is left."""
@@ -138,6 +143,7 @@ class ApiSession(NetworkSession):
             outcome, again_in = self._attempt(sending)
             if again_in is None:
                 break
+            sending.retries += 1
             if not (isinstance(outcome, Answer) and outcome.refused):
                 what = f"HTTP {outcome.status}" if isinstance(outcome, Answer) else "no answer"
                 self._log.info(f"{sending.path}: {what}; trying again in {again_in:.1f} s.")

@@ -68,6 +68,7 @@ class Extraction:
         self.warnings: list[str] = []
         self.requests = 0
         self.waited = 0.0
+        self.retries = 0
         self.seconds = 0.0
         self._forgettable = frozenset(forgettable)
         self.chains: dict[str, Chain] = {} if parent else {name: Chain() for name in chains}
@@ -146,10 +147,11 @@ class Extraction:
         # where the API is, the current month may not have begun
         return isinstance(way, Months) and status == INVALID and chain >= _current_month()
 
-    def note_answer(self, waited: float) -> None:
-        """Note that an answer has come, and how long the rate limit held its request back."""
+    def note_answer(self, waited: float, retries: int) -> None:
+        """Note that an answer has come, how long the rate limit held its request, and retries."""
         with self._lock:
             self.waited += waited
+            self.retries += retries
             self.seconds = time.monotonic() - (self._begun or time.monotonic())
 
     def accept(self, chain: str, body: Any, page_size: int) -> str | None:

@@ -67,7 +67,7 @@ class ReadingSession(ApiSession):
         except Exception as error:  # noqa: BLE001 - a surprise in one resource must not end the rest
             extraction.end_request(chain, unexpected(error))
             raise IgnoreResponseException from None
-        extraction.note_answer(answer.waited)
+        extraction.note_answer(answer.waited, answer.retries)
         self._progress.tick()
         return answer.response
 
@@ -85,7 +85,7 @@ class ReadingSession(ApiSession):
         def fetch(request: requests.PreparedRequest) -> Envelope:
             extraction.count_request()
             answer = self.fetch(request, self._limiters.get(extraction.endpoint.name))
-            extraction.note_answer(answer.waited)
+            extraction.note_answer(answer.waited, answer.retries)
             return answer
 
         return fetch
