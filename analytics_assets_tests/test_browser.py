@@ -114,7 +114,7 @@ def test_materialize_all_in_the_ui(start: Callable[..., Project]) -> None:
         expect(page.get_by_text("Row count")).to_be_visible()
         expect(page.get_by_text(str(rows), exact=True).first).to_be_visible()
         picture(page, "asset.png")
-        page.goto(f"{address}/assets/usage_api_calls_daily?view=events", wait_until="networkidle")
+        page.goto(f"{address}/assets/month_forecast?view=events", wait_until="networkidle")
         page.get_by_text("Show Markdown").first.click()
         chart = page.locator("img[src^='data:image/png']").first
         expect(chart).to_be_visible()

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from dagster import AssetKey, AssetSpec, MetadataValue, TableMetadataValue
-from matplotlib.figure import Figure
-from PIL import Image
 
-from analytics_assets.orchestration.charts import usage_chart
-from analytics_assets.orchestration.check_results import figures_metadata
 from analytics_assets.orchestration.metadata import MASK, preview
 from analytics_assets.sandbox import Options, Reply, Sandbox
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.model import Endpoint
-from analytics_assets.warehouse.checks.findings import DailyFigures, Figures
 from analytics_assets_tests.conftest import SMALL, project_for
 from analytics_assets_tests.harness import ALL_TABLES, Project, failure_of, own_specs
 
@@ -228,62 +219,3 @@ def picture(markdown: str) -> bytes:
     assert head.startswith("![")
     assert rest.endswith(")")
     return base64.b64decode(rest[:-1], validate=True)
-
-
-@pytest.mark.parametrize("name", USAGE)
-def test_usage_pages_carry_a_chart(shown: Shown, name: str) -> None:
-    """Prevents a broken image on the page, or one that swells the event log."""
-    png = picture(str(shown[name]["chart"].value))
-    assert len(png) < LARGEST_CHART
-    with Image.open(io.BytesIO(png)) as image:
-        assert image.format == "PNG"
-        assert image.width >= 600
-        assert len(set(image.convert("L").resize((60, 30)).tobytes())) > 5  # something is drawn
-    assert "chart" not in shown["users"]
-
-
-def test_a_chart_takes_any_days() -> None:
-    """Prevents that a gap, a first day or the 31st of a month spoils the page."""
-    today = date(2026, 3, 31)
-    days = [(today - timedelta(days=n), (n, 0)) for n in range(1, 400) if n % 7]
-    for some in (days, days[:1], [(today - timedelta(days=1), (0, 0))]):
-        assert usage_chart("usage", ["daily_a", "daily_b"], some, today)
-    assert usage_chart("usage", ["daily_a"], [(today, (1,))], today) is None
-    assert usage_chart("usage", ["daily_a"], [], today) is None
-
-
-def test_figures_without_a_chart(caplog: pytest.LogCaptureFixture) -> None:
-    """Prevents that a chart which cannot be drawn fails an asset whose rows are loaded."""
-    yesterday = datetime.now(timezone.utc).date() - timedelta(days=1)
-    too_few = DailyFigures(["daily_a", "daily_b"], [(yesterday, (1,))])
-    log = logging.getLogger(__name__)
-    assert figures_metadata("usage", Figures(["a"], too_few), log) == {"empty_columns": ["a"]}
-    assert "usage: no chart for its page: IndexError" in caplog.text
-
-
-def test_a_chart_is_quick() -> None:
-    """Prevents that the picture takes as long as the load: it costs little more than a bare plot.
-
-    Measures processor time in turn, and of each the best counts, so that other work on the machine
-    does not. It stops as soon as the promise is seen to hold.
-    """
-    today = datetime.now(timezone.utc).date()
-    days = [(today - timedelta(days=n), (n * 31 % 97,)) for n in range(400)]
-
-    def bare_plot() -> None:
-        figure = Figure()
-        figure.add_subplot().plot(range(400))
-        figure.savefig(io.BytesIO(), format="png")
-
-    def chart() -> None:
-        usage_chart("usage", ["daily_a"], days, today)
-
-    best: dict[str, float] = {}
-    for _ in range(10):
-        for name, draw in (("bare", bare_plot), ("chart", chart)):
-            begun = time.process_time()
-            draw()
-            best[name] = min(best.get(name, 1e9), time.process_time() - begun)
-        if best["chart"] <= 2 * best["bare"]:
-            return
-    pytest.fail(f"{best['chart']:.2f} s, where a bare plot takes {best['bare']:.2f} s")

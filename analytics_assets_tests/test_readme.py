@@ -216,7 +216,9 @@ def test_the_command_loads_what_it_names(command: str, start: Callable[..., Proj
     done = project.command(*as_installed(command))
     assert done.returncode == 0, done.stdout[-3000:]
     if "analytics-sandbox" in command:
-        project.env["ANALYTICS_DUCKDB_PATH"] = str(project.folder / "analytics_sandbox.duckdb")
+        project.env["ANALYTICS_DUCKDB_PATH"] = str(
+            project.folder / "analytics_sandbox_story2_seed7.duckdb"
+        )
     expected = ALL_ASSETS if "'*'" in command else {"sources"}
     assert project.tables() == expected
 

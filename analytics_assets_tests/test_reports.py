@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 from dagster import (
     AssetKey,
     DagsterInstance,
     ExecuteInProcessResult,
+    MaterializeResult,
     MetadataValue,
     TableMetadataValue,
     evaluate_automation_conditions,
@@ -33,12 +35,13 @@ from sqlglot import exp
 from sqlglot.lineage import lineage
 
 from analytics_assets.definitions import defs
-from analytics_assets.orchestration.deployment import Deployment
-from analytics_assets.orchestration.reports import parameters
+from analytics_assets.orchestration.deployment import AssetIndex, Deployment
+from analytics_assets.orchestration.reports import ReportPages, parameters, report_results
+from analytics_assets.orchestration.resources import Warehouse
 from analytics_assets.reports.answers import Parameters, answer, set_parameters
 from analytics_assets.reports.catalogue import FOLDER, read_report, reports, tables
 from analytics_assets.reports.model import Report, ReportError
-from analytics_assets.reports.run import run_reports
+from analytics_assets.reports.run import ReportOutcome, run_reports
 from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox, story
 from analytics_assets.sandbox.cli import plan_of
 from analytics_assets.sandbox.ledger import UsageLedger, months_back, next_month
@@ -575,6 +578,19 @@ def test_pages_carry_a_chart(answered: Answered, name: str) -> None:
     with Image.open(io.BytesIO(png)) as image:
         assert image.format == "PNG"
         assert len(set(image.convert("L").resize((60, 30)).tobytes())) > 5  # something is drawn
+
+
+def test_a_chart_that_cannot_be_drawn(caplog: pytest.LogCaptureFixture) -> None:
+    """Prevents that what only adorns a page fails a report whose rows are loaded."""
+    report = reports()["month_forecast"]
+    nothing = pa.Table.from_pylist([{column.name: None for column in report.table_columns}])
+    outcome = ReportOutcome(report, answer=nothing, load_id="1")
+    pages = ReportPages(Warehouse(), AssetIndex({report.name: AssetKey(report.name)}), {}, ())
+    [result] = report_results([outcome], pages, logging.getLogger(__name__))
+    assert isinstance(result, MaterializeResult)
+    assert result.metadata
+    assert "chart" not in result.metadata
+    assert "month_forecast: no chart for its page: TypeError" in caplog.text
 
 
 # when they are due

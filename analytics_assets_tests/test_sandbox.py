@@ -774,7 +774,7 @@ def test_command_gets_the_sandbox_and_its_exit_code_is_passed(tmp_path: Path) ->
     assert (child.returncode, err) == (3, "")
     assert out.split(maxsplit=2) == [
         "11",
-        "analytics_sandbox.duckdb",
+        f"analytics_sandbox_story{story.STORY}_seed4.duckdb",
         "['--select', '*', '--seed', '9']\n",
     ]
 
@@ -788,7 +788,7 @@ REAL = {
 }
 OWN = {
     "ANALYTICS_DESTINATION": "duckdb",
-    "ANALYTICS_DUCKDB_PATH": "analytics_sandbox.duckdb",
+    "ANALYTICS_DUCKDB_PATH": f"analytics_sandbox_story{story.STORY}_seed7.duckdb",
     "ANALYTICS_DATASET": "analytics",
     "ANALYTICS_TABLE_FORMAT": "",
 }
@@ -796,14 +796,14 @@ OWN = {
 
 def test_environment_of_the_command() -> None:
     """Prevents invented rows among real ones because the real destination is still exported."""
-    environment = child_environment("http://127.0.0.1:1", "t", {**REAL, "OTHER": "kept"})
+    environment = child_environment("http://127.0.0.1:1", "t", {**REAL, "OTHER": "kept"}, 7)
     wanted = {**OWN, "ANALYTICS_API_TOKEN": "t", "OTHER": "kept"}
     assert environment == {**wanted, "ANALYTICS_API_BASE_URL": "http://127.0.0.1:1"}
-    kept = child_environment("http://127.0.0.1:1", "t", REAL, keep=True)
+    kept = child_environment("http://127.0.0.1:1", "t", REAL, 7, keep=True)
     wanted = {**REAL, "ANALYTICS_API_TOKEN": "t"}
     assert kept == {**wanted, "ANALYTICS_API_BASE_URL": "http://127.0.0.1:1"}
     proxied = child_environment(
-        "http://127.0.0.1:1", "t", {"http_proxy": "http://p", "no_proxy": "a"}
+        "http://127.0.0.1:1", "t", {"http_proxy": "http://p", "no_proxy": "a"}, 7
     )
     assert (proxied["no_proxy"], proxied["NO_PROXY"]) == ("a,127.0.0.1", "127.0.0.1")
 
@@ -840,7 +840,7 @@ def test_the_printed_variables_load_into_a_database_of_their_own(tmp_path: Path)
     finally:
         child.terminate()
         child.communicate(timeout=20)
-    assert [path.name for path in tmp_path.glob("*.duckdb")] == ["analytics_sandbox.duckdb"]
+    assert [path.name for path in tmp_path.glob("*.duckdb")] == [OWN["ANALYTICS_DUCKDB_PATH"]]
 
 
 def test_command_not_found(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from analytics_assets.orchestration.environment import misspelt_variables
 from analytics_assets.orchestration.failures import failure_of, step_failure
 from analytics_assets.orchestration.metadata import run_figures, run_metadata
 from analytics_assets.orchestration.not_run import checks_not_run
+from analytics_assets.orchestration.report_charts import CHARTED
 from analytics_assets.orchestration.reports import (
     ReportPages,
     parameters,
@@ -76,7 +77,7 @@ def materialize(
         # a setting that cannot work is refused before anything is asked for
         told = parameters(deployment)
         run = _Run(context, names, options, deployment, index)
-        if any(BY_NAME[name].monthly for name in names):
+        if names and CHARTED & set(asked):
             charts.import_ahead()  # while the API is waited for
         api = deployment.api_settings(context.resources) if names else None
         request = LoadRequest(names, api, run.warehouse, options) if api else None
@@ -179,7 +180,7 @@ class _Run:
                 yield MaterializeResult(
                     asset_key=self._index.keys[name],
                     metadata={
-                        **figures_metadata(name, self._findings.figures.get(name), log),
+                        **figures_metadata(self._findings.figures.get(name)),
                         **run_metadata(outcome, self._resource),
                     },
                     check_results=check_results(self._findings.results.get(name, []), self._index),

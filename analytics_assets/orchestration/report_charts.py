@@ -146,3 +146,5 @@ _CHARTS: Final[Mapping[str, Callable[[Sequence[Row], date], MarkdownMetadataValu
     "cost_drivers": _cost_drivers,
     "month_forecast": _month_forecast,
 }
+CHARTED: Final = frozenset(_CHARTS)
+"""Reports that have a picture."""

@@ -14,18 +14,22 @@ from types import FrameType
 
 from analytics_assets.sandbox import Options, Sandbox
 from analytics_assets.sandbox.ledger import months_back
-from analytics_assets.sandbox.story import PLAN
+from analytics_assets.sandbox.story import PLAN, STORY
 from analytics_assets.sandbox.workspace import Workspace
 
 BASE_URL_VARIABLE = "ANALYTICS_API_BASE_URL"
 TOKEN_VARIABLE = "ANALYTICS_API_TOKEN"  # noqa: S105 - the name of the variable
+DATABASE = "ANALYTICS_DUCKDB_PATH"
 DESTINATION = {
     "ANALYTICS_DESTINATION": "duckdb",
-    "ANALYTICS_DUCKDB_PATH": "analytics_sandbox.duckdb",
+    DATABASE: f"analytics_sandbox_story{STORY}_seed{{seed}}.duckdb",
     "ANALYTICS_DATASET": "analytics",
     "ANALYTICS_TABLE_FORMAT": "",
 }
-"""Where the invented company is loaded to: a database of its own, never one with real rows."""
+"""Where the invented company is loaded to: a database of its own, never one with real rows.
+
+It is that of one company and one story, so that no load meets the rows of another.
+"""
 KEEP_DESTINATION = "--keep-destination"
 
 _EXIT_NOT_EXECUTABLE = 126
@@ -62,10 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             if command:
                 base = {**plan_of(sandbox.workspace), **os.environ}
                 environment = child_environment(
-                    sandbox.url, sandbox.token, base, keep=args.keep_destination
+                    sandbox.url, sandbox.token, base, args.seed, keep=args.keep_destination
                 )
                 return _run(command, environment, relay)
-            return _serve(sandbox, relay, keep=args.keep_destination)
+            return _serve(sandbox, relay, args.seed, keep=args.keep_destination)
         finally:
             sandbox.__exit__(None, None, None)
 
@@ -88,7 +92,7 @@ def split_command(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def child_environment(
-    url: str, token: str, base: Mapping[str, str], *, keep: bool = False
+    url: str, token: str, base: Mapping[str, str], seed: int, *, keep: bool = False
 ) -> dict[str, str]:
     """Give the environment of the command: everything of ours, and what belongs to the sandbox.
 
@@ -96,18 +100,20 @@ def child_environment(
         url: where the sandbox is.
         token: that it accepts.
         base: everything of ours.
+        seed: of the company.
         keep: whether to load to where ``base`` says.
     """
-    environment = {**base, **variables(url, token, keep=keep)}
+    environment = {**base, **variables(url, token, seed, keep=keep)}
     if any(name.lower() in ("http_proxy", "all_proxy") for name in base):
         for name in ("NO_PROXY", "no_proxy"):
             environment[name] = ",".join(filter(None, (base.get(name), _HOST)))
     return environment
 
 
-def variables(url: str, token: str, *, keep: bool = False) -> dict[str, str]:
+def variables(url: str, token: str, seed: int, *, keep: bool = False) -> dict[str, str]:
     """Give the variables that lead to the sandbox, and what it serves to a database of its own."""
-    return {BASE_URL_VARIABLE: url, TOKEN_VARIABLE: token, **({} if keep else DESTINATION)}
+    own = {name: value.format(seed=seed) for name, value in DESTINATION.items()}
+    return {BASE_URL_VARIABLE: url, TOKEN_VARIABLE: token, **({} if keep else own)}
 
 
 def plan_of(workspace: Workspace) -> dict[str, str]:
@@ -149,8 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         KEEP_DESTINATION,
         action="store_true",
-        help="load to the destination of your own variables, not to"
-        f" {DESTINATION['ANALYTICS_DUCKDB_PATH']}",
+        help="load to the destination of your own variables, not to a DuckDB file of the sandbox",
     )
     return parser
 
@@ -271,8 +276,8 @@ def _run(command: Sequence[str], environment: Mapping[str, str], relay: _SignalR
     return code if code >= 0 else _SIGNAL_EXIT - code
 
 
-def _serve(sandbox: Sandbox, relay: _SignalRelay, *, keep: bool) -> int:
-    for name, value in variables(sandbox.url, sandbox.token, keep=keep).items():
+def _serve(sandbox: Sandbox, relay: _SignalRelay, seed: int, *, keep: bool) -> int:
+    for name, value in variables(sandbox.url, sandbox.token, seed, keep=keep).items():
         print(f"export {name}={shlex.quote(value)}", flush=True)
     while not relay.received:
         time.sleep(_POLL_SECONDS)

@@ -27,6 +27,8 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Final
 
+STORY: Final = 2
+"""Version of the story; what a database holds of an earlier one does not fit."""
 IDLE_SOURCES: Final = frozenset({4, 16, 28, 39, 51, 62, 74, 86, 97})
 """Sources that feed disabled destinations only."""
 DEPRECATED_DESTINATION: Final = 5

@@ -44,12 +44,13 @@ SpanName = Literal[
   span for each page: sending, waiting, receiving, parsing JSON.
 - ``type``: a page checked, redacted and made an Arrow table, in the threads that fetch.
 - ``stage``: typed pages written to disk, and keys that came twice found.
+- ``compare``: what was read compared with the tables, with opening and closing the destination.
 - ``extract``, ``normalize``: these steps of dlt's pipeline, from staged tables to load packages.
 - ``load``: dlt's load step, with opening and closing the destination.
 - ``mark``: marking rows as deleted, and counting.
 - ``check``: asset checks and figures of the tables, with opening and closing the destination.
 - ``report``: what reports read, and their answers; they are extracted and loaded like tables.
-- ``chart``: charts of usage, their figures and the import of what draws them.
+- ``chart``: charts of reports, and the import of what draws them.
 - ``events``: storing the run's events and logs in Dagster's instance, and looking up earlier ones
   for each asset and check (a profile of the process only; else part of the span around it).
 """

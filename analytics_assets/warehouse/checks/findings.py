@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import date
 
 from analytics_assets.warehouse.checks.examination import Check, Severity, Verdict
 
@@ -24,30 +23,15 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class DailyFigures:
-    """What a usage table says of each day.
-
-    Attributes:
-        columns: the daily columns.
-        days: each day with the sums of these columns over all sources, in order.
-    """
-
-    columns: Sequence[str]
-    days: Sequence[tuple[date, Sequence[int]]]
-
-
-@dataclass(frozen=True)
 class Figures:
     """What a table that has just been loaded shows besides its counts.
 
     Attributes:
         empty_columns: columns that hold no value in any live row, ``None`` if there are no rows;
             the next run compares with them.
-        daily: usage by day, ``None`` for other tables.
     """
 
     empty_columns: Sequence[str] | None
-    daily: DailyFigures | None
 
 
 @dataclass(frozen=True)

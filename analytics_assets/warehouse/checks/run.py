@@ -17,7 +17,6 @@ from analytics_assets.segment.settings import Log
 from analytics_assets.warehouse.checks.catalogue import checks_of
 from analytics_assets.warehouse.checks.examination import Check, Examination, Past, Verdict
 from analytics_assets.warehouse.checks.findings import Figures, Finding, Findings
-from analytics_assets.warehouse.checks.usage import daily_figures
 from analytics_assets.warehouse.connections import interruptible
 from analytics_assets.warehouse.destination import new_pipeline, restore
 from analytics_assets.warehouse.faults import question_error
@@ -111,7 +110,4 @@ def _verdict(this: Examination, check: Check) -> Verdict:
 
 
 def _figures(this: Examination) -> Figures:
-    return Figures(
-        empty_columns=this.empty_columns if this.live_rows else None,
-        daily=daily_figures(this.tables, this.endpoint) if this.endpoint.monthly else None,
-    )
+    return Figures(this.empty_columns if this.live_rows else None)

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.warehouse.checks.examination import Check, Examination, Verdict
-from analytics_assets.warehouse.checks.findings import DailyFigures
 from analytics_assets.warehouse.checks.values import shown, utc_day
 from analytics_assets.warehouse.checks.words import firsts, in_order, many, months_advice
 
 if TYPE_CHECKING:
-    from analytics_assets.warehouse.tables import Tables
+    pass
 
 
 def _no_missing_day(this: Examination) -> Verdict:
@@ -130,15 +129,3 @@ NEVER_FALLS: Final = Check(
     lambda endpoint: endpoint.monthly,
     severity="WARN",
 )
-
-
-def daily_figures(tables: Tables, endpoint: Endpoint) -> DailyFigures:
-    """Sum up a usage table by day."""
-    columns = [column.name for column in endpoint.daily_columns]
-    day = tables.column(str(endpoint.cursor_column))
-    sums = ", ".join(f"sum({tables.column(column)})" for column in columns)
-    found = tables.rows(f"SELECT {day}, {sums} FROM {tables.source(endpoint)} GROUP BY {day}")
-    days = [
-        (utc_day(when), tuple(int(figure or 0) for figure in figures)) for when, *figures in found
-    ]
-    return DailyFigures(columns, sorted(days))
