@@ -44,10 +44,12 @@ def report_chart(name: str, answer: pa.Table, today: date) -> MarkdownMetadataVa
     return draw(rows, today) if draw and rows else None
 
 
-def _figure(down: int = 1) -> Figure:
+def _figure(left: float, bottom: float = 0.3) -> Figure:
+    """Return a figure with margins in inches: working them out draws everything once more."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, HEIGHT * down), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
+    figure.subplots_adjust(left / WIDTH, bottom / HEIGHT, 1 - 0.1 / WIDTH, 1 - 0.3 / HEIGHT, 0.2)
     figure.patch.set_facecolor("white")
     return figure
 
@@ -66,7 +68,7 @@ def _in_thousands(axis: Any) -> None:
 
 def _month_forecast(rows: Sequence[Row], _: date) -> MarkdownMetadataValue:
     """Month to date beside the same days of last month, the forecast with its range, the plan."""
-    figure = _figure()
+    figure = _figure(left=0.5, bottom=0.45)
     for number, row in enumerate(rows, 1):
         axes = figure.add_subplot(1, len(rows), number)
         bars = ("last_month_same_day", "month_to_date", "last_month", "forecast_month_end")
@@ -90,7 +92,7 @@ def _cost_drivers(rows: Sequence[Row], _: date) -> MarkdownMetadataValue:
     """The sources that make most API calls, beside the 28 days before."""
     calls = [row for row in rows if row["meter"] == "api_calls"]
     shown = sorted(calls, key=lambda row: row["rank"])[:SOURCES][::-1]
-    figure = _figure()
+    figure = _figure(left=1.8)
     axes = figure.add_subplot()
     places = range(len(shown))
     axes.barh(
@@ -127,15 +129,18 @@ def _changes(rows: Sequence[Row], today: date) -> MarkdownMetadataValue:
         total[day] - sum(values[place] for values in series.values())
         for place, day in enumerate(days)
     ]
-    figure = _figure()
+    figure = _figure(left=0.4)
     axes = figure.add_subplot()
     bottom = [0] * DAYS
     for color, (kind, values) in zip(KINDS, series.items(), strict=False):
         label = kind.replace("_", " ")
-        axes.bar(range(DAYS), values, bottom=bottom, color=color, width=0.8, label=label)
-        bottom = [low + value for low, value in zip(bottom, values, strict=True)]
+        top = [low + value for low, value in zip(bottom, values, strict=True)]
+        # an area for each kind: a bar for each kind and day takes as long as all the rest
+        axes.fill_between(range(DAYS), bottom, top, step="mid", color=color, lw=0, label=label)
+        bottom = top
     axes.set_xticks(range(0, DAYS, 7), [f"{day:%d %b}" for day in days[::7]])
-    axes.margins(y=0.35)
+    axes.margins(x=0.01)
+    axes.set_ylim(0, max(1, *bottom) * 1.35)
     axes.legend(loc="upper left", fontsize=7, frameon=False, ncols=3)
     _tidy(axes, "Changes a day")
     return as_picture(figure, "Changes a day by kind of thing, the last 30 days")
