@@ -25,6 +25,7 @@ from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.materialize import materialize
 from analytics_assets.orchestration.reports import report_check_specs
 from analytics_assets.orchestration.retries import with_run_retries
+from analytics_assets.orchestration.terminal import shown
 from analytics_assets.orchestration.translator import asset_specs
 from analytics_assets.segment.settings import LoadOptions
 
@@ -90,7 +91,8 @@ def build_assets(
         context: AssetExecutionContext, config: LoadConfig
     ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
         results = materialize(context, config.options(), deployment, index)
-        yield from with_run_retries(context, _recorded_once(context, results))
+        seen = shown(results, context, deployment, index)
+        yield from with_run_retries(context, _recorded_once(context, seen))
 
     return load_workspace, index
 

@@ -35,6 +35,7 @@ from analytics_assets.orchestration.reports import (
     run_selected_reports,
 )
 from analytics_assets.orchestration.resources import Warehouse
+from analytics_assets.orchestration.terminal import TerminalLog
 from analytics_assets.orchestration.translator import WORKSPACE
 from analytics_assets.reports.catalogue import reports
 from analytics_assets.segment.endpoints import BY_NAME, GROUPS
@@ -81,7 +82,8 @@ def materialize(
             charts.import_ahead()  # while the API is waited for
         api = deployment.api_settings(context.resources) if names else None
         request = LoadRequest(names, api, run.warehouse, options) if api else None
-        for group in load_groups(request, run.look, context.log) if request else ():
+        log = TerminalLog(context.log)
+        for group in load_groups(request, run.look, log) if request else ():
             outcomes += group
             yield from run.results(group)
         if outcomes:

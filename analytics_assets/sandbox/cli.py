@@ -8,8 +8,11 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from analytics_assets.sandbox import Options, Sandbox
@@ -42,6 +45,16 @@ Serve an invented workspace the way the Segment Public API does, on this machine
 With a COMMAND, run it against the sandbox, with a DuckDB file of its own as destination, and pass
 its exit code on; without one, print the variables to set and serve until interrupted."""
 _HOST = "127.0.0.1"
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_INSTANCE = """\
+python_logs: {{python_log_level: {level}}}
+telemetry: {{enabled: false}}
+"""
+_NO_CAPTURE = """\
+compute_logs: {module: dagster._core.storage.noop_compute_log_manager, class: NoOpComputeLogManager}
+"""
+"""The name that Dagster's reference documents. Nobody can look at what a command's steps printed
+once its instance is gone, and the processes that capture it show tracebacks when interrupted."""
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -68,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 environment = child_environment(
                     sandbox.url, sandbox.token, base, args.seed, keep=args.keep_destination
                 )
-                return _run(command, environment, relay)
+                with quiet_dagster(command, environment, args.log_level) as quiet:
+                    return _run(command, quiet, relay)
             return _serve(sandbox, relay, args.seed, keep=args.keep_destination)
         finally:
             sandbox.__exit__(None, None, None)
@@ -116,6 +130,28 @@ def variables(url: str, token: str, seed: int, *, keep: bool = False) -> dict[st
     return {BASE_URL_VARIABLE: url, TOKEN_VARIABLE: token, **({} if keep else own)}
 
 
+@contextmanager
+def quiet_dagster(
+    command: Sequence[str], environment: Mapping[str, str], level: str
+) -> Iterator[dict[str, str]]:
+    """Give the environment with a Dagster instance for this once, unless it names one already.
+
+    Dagster alone would print each event as a line of DEBUG, warnings of its own, and a welcome.
+
+    Args:
+        command: its words.
+        environment: of the command.
+        level: what Dagster prints at least.
+    """
+    if environment.get("DAGSTER_HOME"):
+        yield dict(environment)
+        return
+    with tempfile.TemporaryDirectory(prefix="analytics_sandbox_") as home:
+        instance = _INSTANCE.format(level=level) + ("" if "dev" in command else _NO_CAPTURE)
+        (Path(home) / "dagster.yaml").write_text(instance)
+        yield {"PYTHONWARNINGS": "ignore", **environment, "DAGSTER_HOME": home}
+
+
 def plan_of(workspace: Workspace) -> dict[str, str]:
     """Give what the company's plan includes, as variables; nothing without a month of usage."""
     month = months_back(workspace.now().date(), 1).isoformat()
@@ -152,6 +188,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--burst", type=_whole, help="requests that may come at once")
     add("--fault-rate", type=_share, default=0.0, help="share of requests that fail, 0 to 1")
     add("--port", type=_port, default=0, help="port to listen on (default: a free one)")
+    add(
+        "--log-level",
+        choices=_LEVELS,
+        default="INFO",
+        help="what Dagster prints at least, where DAGSTER_HOME is not set (default: INFO)",
+    )
     add(
         KEEP_DESTINATION,
         action="store_true",

@@ -144,7 +144,8 @@ class ApiSession(NetworkSession):
             if again_in is None:
                 break
             sending.retries += 1
-            if not (isinstance(outcome, Answer) and outcome.refused):
+            refused = isinstance(outcome, Answer) and outcome.refused
+            if not refused and not self.stop.is_set():
                 what = f"HTTP {outcome.status}" if isinstance(outcome, Answer) else "no answer"
                 self._log.info(f"{sending.path}: {what}; trying again in {again_in:.1f} s.")
                 self._sleep(again_in)

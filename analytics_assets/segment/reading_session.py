@@ -16,9 +16,12 @@ from analytics_assets.segment.extraction import Extraction, Routes
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.segment.rate_limit import RequestLimiter
 from analytics_assets.segment.reading import Reading
-from analytics_assets.segment.settings import ApiSettings, Log
+from analytics_assets.segment.settings import ApiSettings, Log, TellsProgress
 from analytics_assets.segment.spans import span
 from analytics_assets.segment.token_workspace import WORKSPACE, TokenWorkspace
+
+GROWTH, LONGEST = 1.5, 60.0
+"""How much longer each pause between two words of progress is, up to how many seconds."""
 
 
 class ReadingSession(ApiSession):
@@ -92,7 +95,7 @@ class ReadingSession(ApiSession):
 
 
 class Progress:
-    """Tells the log what has been read so far, at most every few seconds."""
+    """Tells the log what has been read so far, every few seconds and less often in long runs."""
 
     def __init__(self, extractions: Sequence[Extraction], log: Log, every: float = 3.0) -> None:
         self._extractions = extractions
@@ -107,9 +110,13 @@ class Progress:
             if time.monotonic() < self._next:
                 return
             self._next = time.monotonic() + self._every
-        counts = ", ".join(
-            f"{e.endpoint.name} {e.pages} pages / {e.rows} rows"
-            for e in self._extractions
-            if e.pages
-        )
-        self._log.info(f"Read so far: {counts or 'nothing'}.")
+            self._every = min(self._every * GROWTH, LONGEST)
+        begun = [e for e in self._extractions if e.pages]
+        counts = ", ".join(f"{e.endpoint.name} {e.pages} pages / {e.rows} rows" for e in begun)
+        details = f"Read so far: {counts or 'nothing'}."
+        if not isinstance(self._log, TellsProgress):
+            self._log.info(details)
+            return
+        pages, rows = sum(e.pages for e in begun), sum(e.rows for e in begun)
+        lists = f"{len(begun)} of {len(self._extractions)} lists"
+        self._log.progress(f"reading: {lists}, {pages:,} pages, {rows:,} rows so far", details)

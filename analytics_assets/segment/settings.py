@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Log(Protocol):
@@ -18,6 +18,14 @@ class Log(Protocol):
 
     def warning(self, msg: str, /) -> None:
         """Log what a person should look at, although the run goes on."""
+
+
+@runtime_checkable
+class TellsProgress(Protocol):
+    """What a log has in addition that has a place of its own for progress."""
+
+    def progress(self, summary: str, details: str, /) -> None:
+        """Tell how far a run is, in a few words and in full."""
 
 
 @dataclass(frozen=True)
