@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from dagster import AssetKey, AssetSpec, MetadataValue, TableMetadataValue
 
-from analytics_assets.orchestration.metadata import MASK, preview
+from analytics_assets.orchestration.metadata import LOAD_ID, MASK, preview
 from analytics_assets.sandbox import Options, Reply, Sandbox
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.errors import SettingError
@@ -156,6 +156,34 @@ def test_previews_show_rows(shown: Shown) -> None:
         assert 0 < len(rows.records) <= 5
         for record in rows.records:
             assert all(len(str(value)) <= 60 for value in record.data.values())
+
+
+def test_answers_come_before_the_pipeline(shown: Shown) -> None:
+    """Prevents a page that begins with what only those want to know who run it."""
+    for name, metadata in shown.items():
+        found = [each for each in metadata if not each.startswith("daily_")]
+        answers, pipeline = found[: found.index("rows_loaded")], found[found.index("rows_loaded") :]
+        assert {"dagster/row_count", "preview"} <= set(answers), name
+        assert {"pages", "requests", "seconds", "dagster/column_schema"} <= set(pipeline), name
+        assert not {"preview", "warnings", "newest_day", "deleted_rows"} & set(pipeline), name
+    usage = list(shown["usage_api_calls_daily"])
+    assert usage[:2] == ["newest_day", "dagster/row_count"]
+
+
+@pytest.mark.parametrize("name", ["audit_events", "events_volume", "usage_mtu_daily"])
+def test_a_preview_shows_the_newest_rows(project: Project, shown: Shown, name: str) -> None:
+    """Prevents a page that shows what was so a year ago."""
+    column = BY_NAME[name].cursor_column or ""
+    newest = sorted((row[column] for row in project.rows(name)), reverse=True)[:5]
+    assert [row[column] for row in cells(shown, name)] == [time.isoformat() for time in newest]
+
+
+def test_dlts_own_column_is_described(shown: Shown) -> None:
+    """Prevents a column of every table of which nobody knows what it is for."""
+    for metadata in shown.values():
+        columns = metadata["dagster/column_schema"].value.columns
+        [described] = [c.description for c in columns if c.name == "_dlt_load_id"]
+        assert described == LOAD_ID
 
 
 def cells(shown: Shown, name: str) -> list[dict[str, Any]]:

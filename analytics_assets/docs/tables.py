@@ -15,7 +15,8 @@ _HEAD: Final = """\
 Written from `segment/endpoints.py`. Do not edit this page; after a change of a row write it anew:
 `python -m analytics_assets_tests.regenerate`. `python -m analytics_assets.docs tables` prints it.
 
-Every table also has dlt's `_dlt_load_id` and `_dlt_id`. Marks of a column:
+Every table also has `_dlt_load_id`, the load that last brought the row; it joins to
+`_dlt_loads.load_id`, whose `inserted_at` is the time of that load. Marks of a column:
 
 - **key**: identifies a row, alone or with others; never null.
 - **to**: points at a row of another table; checked with every load, not enforced.

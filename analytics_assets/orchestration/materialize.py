@@ -24,7 +24,7 @@ from analytics_assets.orchestration.check_results import check_results, figures_
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.environment import misspelt_variables
 from analytics_assets.orchestration.failures import failure_of, step_failure
-from analytics_assets.orchestration.metadata import run_figures, run_metadata
+from analytics_assets.orchestration.metadata import ordered, run_figures, run_metadata
 from analytics_assets.orchestration.not_run import checks_not_run
 from analytics_assets.orchestration.report_charts import CHARTED
 from analytics_assets.orchestration.reports import (
@@ -181,10 +181,12 @@ class _Run:
             if outcome.loaded:
                 yield MaterializeResult(
                     asset_key=self._index.keys[name],
-                    metadata={
-                        **figures_metadata(self._findings.figures.get(name)),
-                        **run_metadata(outcome, self._resource),
-                    },
+                    metadata=ordered(
+                        {
+                            **figures_metadata(self._findings.figures.get(name)),
+                            **run_metadata(outcome, self._resource),
+                        }
+                    ),
                     check_results=check_results(self._findings.results.get(name, []), self._index),
                 )
             for warning in outcome.warnings:

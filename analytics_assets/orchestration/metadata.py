@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +28,31 @@ if TYPE_CHECKING:
 
     from analytics_assets.warehouse.outcome import Outcome
 
+LOAD_ID: Final = "The load that last brought the row; joins to _dlt_loads.load_id."
+LAST: Final = (
+    "rows_loaded",
+    "pages",
+    "requests",
+    "seconds",
+    "seconds_waited",
+    "dagster/table_name",
+    "dagster/column_schema",
+    "empty_columns",
+    "notes",
+)
+"""Metadata of a load in the order of its page, after what it says of the workspace."""
+FIRST: Final = (
+    "chart",
+    "available",
+    "warnings",
+    "newest_day",
+    "dagster/row_count",
+    "newly_deleted_rows",
+    "deleted_rows",
+    "forgotten_rows",
+    "preview",
+)
+"""What comes before; the chart is followed by figures under names of their own."""
 MASK: Final = "\N{BULLET}\N{BULLET}\N{BULLET}"
 LONGEST_CELL: Final = 60
 
@@ -40,7 +65,7 @@ def table_schema(table: Table, columns: Iterable[Column]) -> TableSchema:
             TableColumn(
                 name=column.name,
                 type=column.type,
-                description=column.description or None,
+                description=column.description or _dlts_own(column.name),
                 constraints=TableColumnConstraints(
                     nullable=column.name not in keys,
                     unique=len(keys) == 1 and column.name in keys,
@@ -51,6 +76,23 @@ def table_schema(table: Table, columns: Iterable[Column]) -> TableSchema:
             for column in columns
         ]
     )
+
+
+def _dlts_own(name: str) -> str | None:
+    return LOAD_ID if name == "_dlt_load_id" else None
+
+
+def ordered(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata in the order in which people want it: answers first, the pipeline last."""
+
+    def place(name: str) -> int:
+        if name in LAST:
+            return len(FIRST) + 1 + LAST.index(name)
+        if name in FIRST:
+            return FIRST.index(name) + (name != "chart")
+        return 1
+
+    return dict(sorted(metadata.items(), key=lambda item: place(item[0])))
 
 
 def _column_tags(column: Column) -> dict[str, str]:
@@ -119,6 +161,8 @@ def run_metadata(outcome: Outcome, warehouse: Warehouse) -> dict[str, Any]:
         if endpoint.full_list:
             metadata["deleted_rows"] = outcome.counts.deleted
             metadata["newly_deleted_rows"] = outcome.newly_deleted
+    if isinstance(staging.newest, datetime):
+        metadata["newest_day"] = staging.newest.date().isoformat()
     if outcome.forgotten:
         metadata["forgotten_rows"] = outcome.forgotten
     if notes := outcome.notes:

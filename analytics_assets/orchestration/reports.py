@@ -22,6 +22,7 @@ from dagster import (
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.metadata import (
     kinds,
+    ordered,
     owners,
     preview,
     table_name,
@@ -243,7 +244,7 @@ def _run_metadata(
         metadata["preview"] = rows
     if warnings:
         metadata["warnings"] = MetadataValue.md("\n".join(f"- {text}" for text in warnings))
-    return metadata
+    return ordered(metadata)
 
 
 def _chart(outcome: ReportOutcome, log: Log) -> Mapping[str, Any]:

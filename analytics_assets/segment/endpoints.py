@@ -902,8 +902,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         primary_key=("timestamp",),
         description=(
             "One row per day: tracked users of the workspace from the first of the month to that"
-            " day. Do not add rows up; a month's figure is that of its last day. Billed are the"
-            " users who were identified, or never were: `identified` and `never_identified`"
+            " day. Do not add rows up; a month's figure is that of its last day, and what a day"
+            " added is in the `daily_` columns. Billed are the users who were identified, or never"
+            " were: `identified` and `never_identified`"
             " together (https://segment.com/docs/guides/usage-and-billing/mtus-and-throughput)."
         ),
         columns=(_DAY, *_MTU),
@@ -933,7 +934,8 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         primary_key=("sourceId", "timestamp"),
         description=(
             "One row per source and day: its tracked users from the first of the month to that day."
-            " Do not add up days, nor sources: one user can be seen by several."
+            " Do not add up days, nor sources: one user can be seen by several. What a day added is"
+            " in the `daily_` columns."
         ),
         columns=(_SOURCE_ID, _DAY, *_MTU),
         docs=f"{_DOCS}/Monthly-Tracked-Users",

@@ -38,7 +38,7 @@ class Staging:
     Attributes:
         rows: rows kept; once settled, one for each key.
         newest: newest time in the column that tells how new a row is, ``None`` without any.
-        preview: a few of the rows handed to the loader.
+        preview: a few of the rows handed to the loader, the newest first where a column tells.
         missing: once settled, keys that the destination holds and that did not come.
     """
 
@@ -137,15 +137,25 @@ class Staging:
         self.preview = None
         parts = self._parts(undeclared.finished)
         for table in (piece for part in parts for piece in _pieces(part)):
-            if self.preview is None and table.num_rows:
-                self.preview = table.take([*range(min(PREVIEW_ROWS, table.num_rows))])
             batch.append(table)
             size += table.nbytes
             if size >= TABLE_BYTES:
-                yield _uniform(batch, schema)
+                yield self._previewed(_uniform(batch, schema))
                 batch, size = [], 0
         if batch or not self._pages:
-            yield _uniform(batch, schema)
+            yield self._previewed(_uniform(batch, schema))
+
+    def _previewed(self, table: pa.Table) -> pa.Table:
+        """Return the table; keep its newest rows, or its first ones where no column tells."""
+        column = self.endpoint.cursor_column
+        if column is None:
+            if self.preview is None and table.num_rows:
+                self.preview = table.take([*range(min(PREVIEW_ROWS, table.num_rows))])
+            return table
+        newest = _newest(table, column)
+        kept = [newest] if self.preview is None else [self.preview, newest]
+        self.preview = _newest(pa.concat_tables(kept), column)
+        return table
 
     def _parts(self, finished: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
         """Yield the pages; of usage the months, with the figures of each day."""
@@ -193,6 +203,10 @@ def _pieces(table: pa.Table) -> Iterator[pa.Table]:
     """Cut a page of wide rows: a destination may take as much memory as each table has."""
     rows = max(1, table.num_rows * TABLE_BYTES // max(1, table.nbytes))
     yield from (table.slice(first, rows) for first in range(0, max(1, table.num_rows), rows))
+
+
+def _newest(table: pa.Table, column: str) -> pa.Table:
+    return table.take(pc.select_k_unstable(table, PREVIEW_ROWS, [(column, "descending")]))
 
 
 def _for_owner_only(path: str, flags: int) -> int:
