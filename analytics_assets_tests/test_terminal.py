@@ -89,12 +89,12 @@ def assert_readable(text: str, folder: Path) -> None:
     assert len(lines) < MOST_LINES, text
     assert "DEBUG" not in text
     assert "Warning" not in text
-    assert str(folder / "analytics_sandbox.duckdb") in text.replace("\n", "")
+    assert str(folder / "analytics_sandbox_story2_seed7.duckdb") in text.replace("\n", "")
     assert any(line.startswith("Next: ") for line in lines)
     told = {name: int(rows.replace(",", "")) for name, rows in ROWS.findall(text)}
     assert told.keys() == ALL_ASSETS
     project = Project(sandbox=None, folder=folder)  # type: ignore[arg-type]
-    project.env["ANALYTICS_DUCKDB_PATH"] = str(folder / "analytics_sandbox.duckdb")
+    project.env["ANALYTICS_DUCKDB_PATH"] = str(folder / "analytics_sandbox_story2_seed7.duckdb")
     counts = [f"SELECT '{name}', count(*) FROM analytics.{name}" for name in sorted(ALL_ASSETS)]
     assert told == dict(project.query(" UNION ALL ".join(counts)))
 

@@ -35,6 +35,7 @@ LAST: Final = (
     "requests",
     "seconds",
     "seconds_waited",
+    "retries",
     "dagster/table_name",
     "dagster/column_schema",
     "empty_columns",
