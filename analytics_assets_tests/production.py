@@ -103,12 +103,17 @@ class Production:
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes in which runs are under way."""
-        return [p for p in self._family(self._processes["code"]) if "execute_run" in command(p)]
+        code = self._processes.get("code")
+        return [p for p in self._family(code) if "execute_run" in command(p)] if code else []
 
-    def memory(self) -> dict[str, int]:
-        """Return the memory of each long-lived process with its servers, in bytes, without runs."""
+    def runs(self, name: str) -> bool:
+        """Tell whether one has been started, and not been stopped since."""
+        return name in self._processes
+
+    def memory(self) -> dict[tuple[str, int], int]:
+        """Return the bytes that each long-lived process needs with its servers, without runs."""
         return {
-            name: sum(
+            (name, process.pid): sum(
                 memory_of(p) for p in self._family(process) if "execute_run" not in command(p)
             )
             for name, process in self._processes.items()
