@@ -1,4 +1,4 @@
-"""A rehearsal of production: a workspace that changes, a plan of faults, what must be true after."""
+"""A rehearsal of production: what changes, a plan of faults, and what must be true after."""
 
 from __future__ import annotations
 
