@@ -45,6 +45,7 @@ CHANGES = {
 """Lists that change, the event that tells of it, and the field."""
 SHARPENED = {
     "poll_interval_seconds": 5,
+    "start_timeout_seconds": 40,
     "max_runtime_seconds": 75,
     "cancel_timeout_seconds": 10,
     "user_code_failure_retry_delay": 5,
@@ -185,8 +186,7 @@ class Rehearsal:
         self._number += 1
         record = self._chance.choice(self._sandbox.workspace.records(name))
         self._sandbox.workspace.put(name, {**record, changed: f"change {self._number}"})
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._sandbox.workspace.add_event(type=kind, timestamp=now)
+        self._sandbox.workspace.add_event(type=kind)
 
     def _intercept(self, _: RequestInfo) -> Reply | None:
         if self._answer is not None:
