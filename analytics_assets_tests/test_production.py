@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import time_machine
-from dagster import DagsterInstance, Definitions
+from dagster import DagsterInstance
 
 from analytics_assets.definitions import defs
 from analytics_assets.orchestration.run_tags import TRIGGER_TAG
@@ -19,10 +19,8 @@ from analytics_assets_tests.conftest import SMALL, on_postgres
 from analytics_assets_tests.harness import Project, environment
 from analytics_assets_tests.postgres import Server, own_server
 from analytics_assets_tests.production import SETTINGS, production, storage_variables
-from analytics_assets_tests.test_readme import blocks
+from analytics_assets_tests.test_readme import OPERATIONS, blocks
 from analytics_assets_tests.web import SENSOR, START_SENSOR
-
-OPERATIONS = SETTINGS.with_name("operations.md")
 
 
 @pytest.fixture
@@ -70,18 +68,17 @@ def test_a_change_lands_in_production(start: Callable[..., Project], server: Ser
         assert not deployed.workers()
 
 
-def test_the_snippets_of_the_operations_page_work(tmp_path: Path) -> None:
-    """A purge that deletes the wrong runs, or alerts that do not load, show in production only."""
+def test_the_purge_deletes_old_runs_and_no_others(tmp_path: Path) -> None:
+    """A purge to copy that deletes what is still needed shows in production only."""
     found: dict[str, Any] = {}
-    for code in blocks("python", OPERATIONS):
-        exec(code, found)  # noqa: S102 - the page's own code
-    Definitions.validate_loadable(found["defs"])
+    [code] = [code for code in blocks("python", OPERATIONS) if "delete_old_runs" in code]
+    exec(code, found)  # noqa: S102 - the page's own code
     with DagsterInstance.local_temp(str(tmp_path)) as instance:
         job = defs.resolve_job_def("identity_job")
         kept = instance.create_run_for_job(job)
         with time_machine.travel(datetime.now(timezone.utc) - timedelta(days=91)):
             ended = instance.create_run_for_job(job)
             instance.report_run_failed(ended)
-        assert found["purge"](instance, days=92) == 0
-        assert found["purge"](instance) == 1
+        assert found["delete_old_runs"](instance, days=92) == 0
+        assert found["delete_old_runs"](instance) == 1
         assert [run.run_id for run in instance.get_runs()] == [kept.run_id]

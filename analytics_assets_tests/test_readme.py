@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from dagster import DagsterInstance, Definitions, build_defs_for_component
+from dagster import Definitions, build_defs_for_component
 
 from analytics_assets import SegmentWorkspaceComponent
 from analytics_assets.orchestration.resources import AnalyticsApi
@@ -45,17 +45,6 @@ MOST_WORDS = 700
 def blocks(language: str, document: Path = README) -> list[str]:
     """Return the fenced blocks of a language."""
     return re.findall(rf"```{language}\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
-
-
-def test_the_production_settings_load(tmp_path: Path) -> None:
-    """Prevents a dagster.yaml to copy that Dagster refuses."""
-    [text] = [block for block in blocks("yaml", OPERATIONS) if "run_retries" in block]
-    settings: dict[str, Any] = yaml.safe_load(text)
-    del settings["storage"]  # needs a package of its own
-    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings))
-    with DagsterInstance.from_config(str(tmp_path)) as instance:
-        assert instance.run_retries_enabled
-        assert instance.get_settings("concurrency")["pools"] == {"default_limit": 1}
 
 
 @pytest.mark.unit
