@@ -104,7 +104,7 @@ class Production:
     def workers(self) -> list[psutil.Process]:
         """Return the processes in which runs are under way."""
         code = self._processes.get("code")
-        return [p for p in self._family(code) if "execute_run" in command(p)] if code else []
+        return [p for p in self._family(code) if is_worker(p)] if code else []
 
     def runs(self, name: str) -> bool:
         """Tell whether one has been started, and not been stopped since."""
@@ -114,7 +114,7 @@ class Production:
         """Return the bytes that each long-lived process needs with its servers, without runs."""
         return {
             (name, process.pid): sum(
-                memory_of(p) for p in self._family(process) if "execute_run" not in command(p)
+                memory_of(p) for p in self._family(process) if not is_worker(p)
             )
             for name, process in self._processes.items()
         }
@@ -134,12 +134,12 @@ class Production:
                 self.stop(name)
 
 
-def command(process: psutil.Process) -> str:
-    """Return the command line of a process, nothing if it has ended."""
+def is_worker(process: psutil.Process) -> bool:
+    """Tell whether a run is under way in a process, which the code server has spawned."""
     try:
-        return " ".join(process.cmdline())
+        return "multiprocessing.spawn" in " ".join(process.cmdline())
     except psutil.Error:
-        return ""
+        return False  # it has ended
 
 
 def memory_of(process: psutil.Process) -> int:

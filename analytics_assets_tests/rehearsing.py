@@ -51,7 +51,7 @@ SHARPENED = {
     "user_code_failure_retry_delay": 5,
 }
 """Settings in place of the shipped ones, so that what takes hours there shows in minutes."""
-LOST = r"maximum runtime|forcibly marked|was terminated|interrupted|unexpectedly exited|lost"
+LOST = r"maximum runtime|to start|forcibly marked|outside the execution|terminated|interrupted"
 KINDS = {
     "a worker is killed": LOST,
     "the code server is killed": rf"{LOST}|gRPC|code location|[Ll]aunch",
@@ -158,6 +158,8 @@ class Rehearsal:
             self._web.wait(lambda s=schedule: self._web.ask(STOP_SCHEDULE, id=s))  # type: ignore[misc]
         for name in CHANGES:
             self._change(name)
+        with self._deployed.log.open("a", encoding="utf-8") as log:
+            log.write(f"\nThe rehearsal, {time.strftime('%H:%M:%S')}: the last change.\n")
 
     def _start_schedule(self, name: str) -> str:
         selector = {**WHERE, "scheduleName": f"{name}_schedule"}
@@ -177,6 +179,8 @@ class Rehearsal:
 
     def _happen(self, kind: str) -> None:
         self.happened.append(kind)
+        with self._deployed.log.open("a", encoding="utf-8") as log:
+            log.write(f"\nThe rehearsal, {time.strftime('%H:%M:%S')}: {kind}.\n")
         self._acts[kind]()
 
     def _change(self, name: str = "") -> None:

@@ -65,7 +65,7 @@ def test_a_change_lands_in_production(start: Callable[..., Project], server: Ser
         assert run["tags"][TRIGGER_TAG] == "audit trail"
         assert run["assets"] == {"labels", "audit_events"}
         project.assert_equal(["labels"])
-        assert not deployed.workers()
+        web.wait(lambda: not deployed.workers())
 
 
 def test_the_purge_deletes_old_runs_and_no_others(tmp_path: Path) -> None:
