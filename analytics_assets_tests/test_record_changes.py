@@ -15,7 +15,7 @@ from analytics_assets_tests.faults import execute
 from analytics_assets_tests.harness import Project, Row, failure_of, fingerprint, materialized
 from analytics_assets_tests.test_destinations import FilesProject
 
-NAMES = ("sources", "tracking_plans", "tracking_plan_rules", "audit_events", "history")
+NAMES = ("sources", "tracking_plans", "tracking_plan_rules", "labels", "audit_events", "history")
 OPTIONS = Options(scale=SMALL, counts={"tracking_plans": 2, "tracking_plan_rules": 9})
 SECRET = "Yb7mQ2vTzK9dR4wXs8LpJ3hN6cFgA1eU"
 KINDS = ("duckdb", "postgres", "files", "delta")
@@ -58,6 +58,8 @@ def change(sandbox: Sandbox) -> tuple[Row, Row, Row]:
     sandbox.workspace.put("sources", {**third, "id": "new-source"})
     rule = sandbox.served("tracking_plan_rules")[0]
     sandbox.workspace.put("tracking_plan_rules", {**rule, "createdAt": "2020-01-01T00:00:00.000Z"})
+    label = sandbox.served("labels")[2]
+    sandbox.workspace.put("labels", {**label, "description": "Told anew"})
     return first, second, rule
 
 
@@ -86,6 +88,9 @@ def test_what_changes_is_told_once(project: Project) -> None:
             "created_at",
         ),
     ]
+    label = project.sandbox.served("labels")[2]
+    label_key = json.dumps([label["key"], label["value"]], separators=(",", ":"))
+    expected.append(("labels", label_key, "changed", "description"))
     if not delta:
         expected.append(("sources", second["id"], "vanished", ""))
     assert [row[:4] for row in rows] == sorted(expected)
@@ -144,3 +149,16 @@ def test_personal_values_are_forgotten(start: Callable[..., Project]) -> None:
     execute(project, f"UPDATE analytics.record_changes SET moment = '{long_ago.isoformat()}'")
     assert failure_of(project.materialize(*names)) == ""
     assert [row[0] for row in told(project)] == ["roles"]
+
+
+def test_a_dropped_table_is_made_again(start: Callable[..., Project]) -> None:
+    """Prevents that whoever drops what was recorded can load nothing that changes any more."""
+    project = start(OPTIONS)
+    load(project)
+    source = project.sandbox.served("sources")[1]
+    for slug in ("one", "two"):
+        project.sandbox.workspace.put("sources", {**source, "slug": slug})
+        load(project)
+        assert [row[4:] for row in told(project)] == [(source["slug"], slug)]
+        execute(project, "DROP TABLE analytics.record_changes")
+        source = {**source, "slug": slug}

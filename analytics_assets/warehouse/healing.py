@@ -28,6 +28,7 @@ from analytics_assets.segment.foreign_text import root_message
 from analytics_assets.segment.model import DELETED_AT, ColumnType, Endpoint, Group
 from analytics_assets.segment.settings import Log
 from analytics_assets.warehouse.destination import restore
+from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
 from analytics_assets.warehouse.standing import (
@@ -113,6 +114,8 @@ def _look(
     names = [endpoint.name for endpoint in endpoints]
     schema = stored_schema(pipeline)
     known = [endpoint.name for endpoint in endpoints if stored_types(schema, endpoint)]
+    if RECORD_CHANGES.name in schema.tables:
+        names, known = [*names, RECORD_CHANGES.name], [*known, RECORD_CHANGES.name]
     with pipeline.destination_client() as client:
         standing = look(client, warehouse, names, known)
         staging = look_at_staging(client, names) if warehouse.stages else None
@@ -316,6 +319,8 @@ class _Healing:
     def _gone(self, endpoints: Sequence[Endpoint]) -> list[str]:
         """Return the tables that dlt takes to be there, and that are not."""
         stored = [e.name for e in endpoints if stored_types(self._schema, e)]
+        if RECORD_CHANGES.name in self._schema.tables:
+            stored.append(RECORD_CHANGES.name)
         return [name for name in stored if name not in self._standing.tables]
 
     def _make_tables(self, names: Sequence[str]) -> None:

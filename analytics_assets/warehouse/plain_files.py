@@ -6,6 +6,7 @@ it is told to append, and the files of earlier loads go once the load is complet
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
@@ -88,10 +89,11 @@ def tidy(pipeline: Pipeline, warehouse: WarehouseSettings, endpoints: Sequence[E
 
 
 def _tidy_changes(client: Any) -> None:
-    """Remove what a load that was not completed has told of changes: they are found again."""
-    if told := _files(client, [RECORD_CHANGES.name]):
-        done = {_load_id(PurePath(path).name) for path in _files(client, [LOADS])}
-        _remove(client, [path for path in told if _load_id(path) not in done | {""}])
+    """Remove what is newer than any complete load, of whichever group: it is found again."""
+    if told := [path for path in _files(client, [RECORD_CHANGES.name]) if _load_id(path)]:
+        done = [float(one) for path in _files(client, [LOADS]) if (one := _load_id(path))]
+        newest = max(done, default=math.inf)
+        _remove(client, [path for path in told if float(_load_id(path)) > newest])
 
 
 def _left(

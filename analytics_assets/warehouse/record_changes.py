@@ -23,7 +23,7 @@ from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.model import DELETED_AT, Column, ColumnType
 from analytics_assets.segment.records import ARROW_TYPES
-from analytics_assets.warehouse.copying import copy_rows, engine, make_table
+from analytics_assets.warehouse.copying import BATCH, copy_rows, engine, make_table
 from analytics_assets.warehouse.outcome import Outcome
 from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.settings import WarehouseSettings
@@ -35,6 +35,7 @@ SCHEMA: Final = pa.schema(
 )
 _ODD_NUMBER: Final = re.compile("[0-9](?:[eE][+-]?[0-9]|[.]0)")
 """A number that a server may write in another way, 1e2 as 100, or a text that looks like one."""
+_PAGE_BYTES: Final = 32 * 1024**2
 _EXACT: Final = 2**53
 _DIFFERING: Final = """
     SELECT
@@ -165,9 +166,19 @@ class _Comparison:
         columns = [
             Column(name, cast(ColumnType, column.type), "") for name, column in stored.items()
         ]
+        keys = ", ".join(map(self.sql.column, endpoint.key_columns))
+        [(total,)] = self.sql.rows(f"SELECT count(*) FROM {source}")
+        page = self._page_rows()
         make_table(self.connection, "copied", columns)
-        copy_rows(self.sql, source, columns, self.warehouse, self.connection, "copied", _respell)
+        for first in range(0, int(total), page):
+            part = f"SELECT * FROM {source} ORDER BY {keys} LIMIT {page} OFFSET {first}"
+            rows = f"({part}) AS page"
+            copy_rows(self.sql, rows, columns, self.warehouse, self.connection, "copied", _respell)
         return "copied"
+
+    def _page_rows(self) -> int:
+        """Return how many rows to ask a server for at once: its driver holds them all."""
+        return max(1, min(BATCH, int(_PAGE_BYTES // max(1, self.outcome.staging.widest(1)))))
 
     def _staged(self) -> Iterator[pa.Table]:
         """Yield the rows that were read; JSON spelt as that of a server, if they go to one."""
