@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from dagster import AssetKey, AssetSpec, MetadataValue, TableMetadataValue
+from dagster import AssetKey, AssetSpec, DagsterInstance, MetadataValue, TableMetadataValue
 
 from analytics_assets.orchestration.metadata import LOAD_ID, MASK, preview
 from analytics_assets.sandbox import Options, Reply, Sandbox
@@ -17,7 +18,7 @@ from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.model import Endpoint
 from analytics_assets_tests.conftest import SMALL, project_for
-from analytics_assets_tests.harness import ALL_TABLES, Project, failure_of, own_specs
+from analytics_assets_tests.harness import ALL_TABLES, Project, failure_of, materialized, own_specs
 
 LARGEST_CHART = 40_000
 USAGE = [endpoint.name for endpoint in ENDPOINTS if endpoint.monthly]
@@ -247,3 +248,18 @@ def picture(markdown: str) -> bytes:
     assert head.startswith("![")
     assert rest.endswith(")")
     return base64.b64decode(rest[:-1], validate=True)
+
+
+def test_without_the_extra_there_are_figures_and_no_picture(
+    start: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents that who leaves matplotlib out has failures, or a warning with every load."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # Python's own way to bar an import
+    with DagsterInstance.ephemeral() as instance:
+        result = start().materialize("usage_api_calls_daily", "month_forecast", instance=instance)
+        logs = instance.all_logs(result.run_id)
+    assert failure_of(result) == ""
+    figures = materialized(result)
+    assert figures["month_forecast"]["month_to_date"] > 0
+    assert not [name for name, values in figures.items() if "chart" in values]
+    assert not [entry for entry in logs if "chart" in entry.user_message]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import importlib.util
 import io
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -22,12 +23,18 @@ COLORS: Final = 16
 """So many colours are enough for bars and grey text, and make the file a third as large."""
 
 
+def can_draw() -> bool:
+    """Tell whether the extra ``charts`` is installed; without it pages have figures alone."""
+    return all(importlib.util.find_spec(name) for name in ("matplotlib", "numpy", "PIL"))
+
+
 def import_ahead() -> None:
     """Import what draws in a thread of its own: it takes a while, best spent waiting for the API.
 
     pyplot is left out, as its global state is not safe in a server's threads.
     """
-    threading.Thread(target=_import_libraries, name="import matplotlib").start()
+    if can_draw():
+        threading.Thread(target=_import_libraries, name="import matplotlib").start()
 
 
 def _import_libraries() -> None:
