@@ -155,6 +155,60 @@ def test_ctrl_c_in_the_middle(tmp_path: Path, environment: Mapping[str, str]) ->
     assert_readable(re.sub(r"\x1b\[[\d;]*m", "", shown), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("DAGSTER_HOME", "missing", "DAGSTER_HOME is 'missing'"),
+        ("DAGSTER_HOME", "/proc/missing", "DAGSTER_HOME is '/proc/missing'"),
+        ("TMPDIR", "/proc/missing", ""),
+    ],
+)
+def test_a_folder_that_is_missing_is_named(
+    tmp_path: Path, environment: Mapping[str, str], variable: str, value: str, said: str
+) -> None:
+    """Prevents a traceback of Dagster's for a variable that points nowhere."""
+    done = subprocess.run(
+        words("analytics-sandbox true"),
+        cwd=tmp_path,
+        env={**environment, variable: value},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == (2 if said else 0), done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_home_and_a_folder_that_cannot_be_written_to(
+    environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    """Prevents a first command that fails, or complains at length, where nothing may be kept."""
+
+    def said(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+        select = FIRST.replace("*", "labels,usage_api_calls_daily")
+        return subprocess.run(
+            words(select, "--scale", "0.1"),
+            cwd=folder,
+            env={**environment, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=3 * PATIENCE,
+            check=False,
+        )
+
+    done = said(tmp_path, HOME="/proc/missing")
+    assert done.returncode == 0, done.stdout
+    assert "/proc" not in done.stdout
+    done = said(Path("/proc"))
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    assert "failed: labels (GET /labels): The lock file '/proc/" in done.stdout
+    assert "choose another folder" in " ".join(done.stdout.split())
+
+
 def test_a_broken_list_is_named_last(project: Project, tmp_path: Path) -> None:
     """Prevents that one looks for the reason in the middle of what went well."""
     path = BY_NAME["labels"].path

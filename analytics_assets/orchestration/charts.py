@@ -6,6 +6,7 @@ import base64
 import importlib
 import importlib.util
 import io
+import logging
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,7 +25,17 @@ COLORS: Final = 16
 
 
 def can_draw() -> bool:
-    """Tell whether the extra ``charts`` is installed; without it pages have figures alone."""
+    """Tell whether the extra ``charts`` is installed, and import it.
+
+    Without it pages have figures alone.
+    """
+    there = _is_installed()
+    if there:
+        _import_libraries()
+    return there
+
+
+def _is_installed() -> bool:
     return all(importlib.util.find_spec(name) for name in ("matplotlib", "numpy", "PIL"))
 
 
@@ -33,14 +44,20 @@ def import_ahead() -> None:
 
     pyplot is left out, as its global state is not safe in a server's threads.
     """
-    if can_draw():
+    if _is_installed():
         threading.Thread(target=_import_libraries, name="import matplotlib").start()
 
 
 def _import_libraries() -> None:
-    with span("chart"):
-        for name in ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image"):
-            importlib.import_module(name)
+    log = logging.getLogger("matplotlib")
+    before = log.level
+    log.setLevel(logging.ERROR)  # or else it tells at length of a home that it cannot write to
+    try:
+        with span("chart"):
+            for name in ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image"):
+                importlib.import_module(name)
+    finally:
+        log.setLevel(before)
 
 
 def as_picture(figure: Figure, text: str) -> MarkdownMetadataValue:

@@ -81,8 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 environment = child_environment(
                     sandbox.url, sandbox.token, base, args.seed, keep=args.keep_destination
                 )
-                with quiet_dagster(command, environment, args.log_level) as quiet:
-                    return _run(command, quiet, relay)
+                try:
+                    home = quiet_dagster(command, environment, args.log_level)
+                    with home as quiet:
+                        return _run(command, quiet, relay)
+                except PlaceMissing as error:
+                    parser.error(str(error))
             return _serve(sandbox, relay, args.seed, keep=args.keep_destination)
         finally:
             sandbox.__exit__(None, None, None)
@@ -130,6 +134,17 @@ def variables(url: str, token: str, seed: int, *, keep: bool = False) -> dict[st
     return {BASE_URL_VARIABLE: url, TOKEN_VARIABLE: token, **({} if keep else own)}
 
 
+class PlaceMissing(Exception):
+    """A folder that is needed is not there."""
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="analytics_sandbox_")
+    except OSError as error:
+        raise PlaceMissing(f"no temporary folder can be made ({error}); set TMPDIR") from None
+
+
 @contextmanager
 def quiet_dagster(
     command: Sequence[str], environment: Mapping[str, str], level: str
@@ -142,11 +157,19 @@ def quiet_dagster(
         command: its words.
         environment: of the command.
         level: what Dagster prints at least.
+
+    Raises:
+        PlaceMissing: DAGSTER_HOME is no folder, or there is no place for a temporary one.
     """
-    if environment.get("DAGSTER_HOME"):
+    if home := environment.get("DAGSTER_HOME"):
+        if not (os.path.isabs(home) and os.path.isdir(home)):
+            raise PlaceMissing(
+                f"DAGSTER_HOME is {home!r}, and Dagster wants a folder that is there, from / on:"
+                " make it, or unset DAGSTER_HOME"
+            )
         yield dict(environment)
         return
-    with tempfile.TemporaryDirectory(prefix="analytics_sandbox_") as home:
+    with _temporary_folder() as home:
         instance = _INSTANCE.format(level=level) + ("" if "dev" in command else _NO_CAPTURE)
         (Path(home) / "dagster.yaml").write_text(instance)
         yield {"PYTHONWARNINGS": "ignore", **environment, "DAGSTER_HOME": home}
