@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from analytics_assets.reports.model import GROUP as REPORTS
+from analytics_assets.sandbox import Reply
+from analytics_assets.sandbox.cli import plan_of
 from analytics_assets.segment.endpoints import GROUPS
 from analytics_assets_tests.harness import ALL_ASSETS, Project
 
@@ -86,9 +88,10 @@ def browser_page(complaints: list[str]) -> Iterator[Page]:
 
 
 def test_materialize_all_in_the_ui(start: Callable[..., Project]) -> None:
-    """Prevents a UI in which assets, the run button, row counts or the chart do not work."""
+    """Prevents a UI in which assets, the run button, row counts, charts or reasons do not show."""
     assert CHROMIUM, "install Chromium: apt-get install chromium"
     project = start()
+    project.env |= plan_of(project.sandbox.workspace)
     complaints: list[str] = []
     with dagster_dev(project) as address, browser_page(complaints) as page:
         page.goto(f"{address}/asset-groups", wait_until="networkidle")
@@ -96,7 +99,7 @@ def test_materialize_all_in_the_ui(start: Callable[..., Project]) -> None:
         for group in (*GROUPS, REPORTS):
             expect(page.get_by_text(group, exact=True).first).to_be_visible()
         page.get_by_role("button", name=re.compile("Materialize all")).click()
-        _wait_for_success(address)
+        _wait_for_runs(address, "SUCCESS")
 
         page.goto(f"{address}/runs", wait_until="networkidle")
         expect(page.get_by_text("Success").first).to_be_visible()
@@ -113,20 +116,32 @@ def test_materialize_all_in_the_ui(start: Callable[..., Project]) -> None:
         rows = len(project.rows("usage_api_calls_daily"))
         expect(page.get_by_text("Row count")).to_be_visible()
         expect(page.get_by_text(str(rows), exact=True).first).to_be_visible()
-        picture(page, "asset.png")
         page.goto(f"{address}/assets/month_forecast?view=events", wait_until="networkidle")
         page.get_by_text("Show Markdown").first.click()
         chart = page.locator("img[src^='data:image/png']").first
         expect(chart).to_be_visible()
         assert chart.evaluate("image => image.complete && image.naturalWidth > 200")
-        picture(page, "chart.png")
+        picture(chart, "answer.png")
+        page.goto(f"{address}/assets/month_forecast?view=lineage", wait_until="networkidle")
+        for name in ("month_forecast", "usage_api_calls_daily", "usage_mtu_daily"):
+            expect(page.get_by_text(name, exact=True).first).to_be_visible()
+        expect(page.get_by_text("Loading...")).to_have_count(0)
+        picture(page, "lineage.png")
+        project.assert_equal()
+
+        project.sandbox.intercept = lambda info: Reply(422) if info.path == "/labels" else None
+        page.goto(f"{address}/assets/labels", wait_until="networkidle")
+        page.get_by_role("button", name=re.compile("Materialize$")).first.click()
+        _wait_for_runs(address, "SUCCESS", "FAILURE")
+        page.goto(f"{address}/assets/labels?view=checks", wait_until="networkidle")
+        expect(page.get_by_text(re.compile("Not run: HTTP 422")).first).to_be_visible()
         assert page.get_by_text("unexpected error", exact=False).count() == 0
-    project.assert_equal()
     # a script of Dagster's own site, which a page on a closed network cannot load
     assert [text for text in complaints if "https://dagster.io/" not in text] == []
 
 
-def _wait_for_success(address: str) -> None:
+def _wait_for_runs(address: str, *statuses: str) -> None:
+    """Wait until there are as many runs as statuses, and they have ended so."""
     query = {"query": "{runsOrError{... on Runs{results{status}}}}"}
     end = time.monotonic() + 180
     while time.monotonic() < end:
@@ -137,15 +152,15 @@ def _wait_for_success(address: str) -> None:
         )
         answer = json.loads(urllib.request.urlopen(request, timeout=30).read())
         found = [run["status"] for run in answer["data"]["runsOrError"]["results"]]
-        if found and all(status == "SUCCESS" for status in found):
+        if sorted(found) == sorted(statuses):
             return
-        assert "FAILURE" not in found
+        assert "FAILURE" not in found or "FAILURE" in statuses
         time.sleep(1)
     raise AssertionError("the run did not end")
 
 
-def picture(page: Page, name: str) -> None:
+def picture(shown: Page | Locator, name: str) -> None:
     """Keep a screenshot as the README's picture when ANALYTICS_PICTURES is set."""
     if os.environ.get("ANALYTICS_PICTURES"):
         PICTURES.mkdir(exist_ok=True)
-        page.screenshot(path=str(PICTURES / name))
+        shown.screenshot(path=str(PICTURES / name))
