@@ -34,14 +34,14 @@ class Follower:
         before = cursor or self.cursor
         self.project.sandbox.clear()
         with environment(self.project.env):
-            context = build_sensor_context(
+            sensor = own_sensor()
+            with build_sensor_context(
                 instance=self.instance,
                 cursor=before,
                 definitions=defs,
                 resources={"api": AnalyticsApi(**self._api)},
-            )
-            sensor = own_sensor()
-            result = sensor.evaluate_tick(context)
+            ) as context:
+                result = sensor.evaluate_tick(context)
         self.cursor = result.cursor
         return result
 

@@ -42,8 +42,10 @@ class Told:
     def look(self) -> list[CheckChange]:
         """Evaluate the sensor once; return what it told."""
         self._heard.clear()
-        context = build_sensor_context(instance=self.instance, cursor=self.cursor, definitions=defs)
-        result = self.sensor(context)
+        with build_sensor_context(
+            instance=self.instance, cursor=self.cursor, definitions=defs
+        ) as context:
+            result = self.sensor(context)
         assert isinstance(result, SensorResult)
         self.cursor = result.cursor
         return list(self._heard)
@@ -102,10 +104,10 @@ class Stood:
         """Evaluate the sensor some hours from now; return what it told."""
         self._heard.clear()
         with time_machine.travel(datetime.now(timezone.utc) + timedelta(hours=hours)):
-            context = build_sensor_context(
+            with build_sensor_context(
                 instance=self.instance, cursor=self._cursor, definitions=defs
-            )
-            result = self._sensor(context)
+            ) as context:
+                result = self._sensor(context)
         assert isinstance(result, SensorResult)
         self._cursor = result.cursor
         return [str(stale) for stale in self._heard]

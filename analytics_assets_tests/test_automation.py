@@ -313,7 +313,8 @@ def will_retry(project: Project, job: str = "inventory_job") -> bool:
 def retries(instance: DagsterInstance) -> list[RunRequest]:
     """Return the retries that are requested now."""
     sensor = next(s for s in defs.sensors or () if s.name == "retries")
-    result = sensor(build_sensor_context(instance=instance, definitions=defs))
+    with build_sensor_context(instance=instance, definitions=defs) as context:
+        result = sensor(context)
     assert isinstance(result, SensorResult)
     return list(result.run_requests or ())
 
