@@ -103,11 +103,14 @@ class Stood:
     def look(self, hours: float) -> list[str]:
         """Evaluate the sensor some hours from now; return what it told."""
         self._heard.clear()
-        with time_machine.travel(datetime.now(timezone.utc) + timedelta(hours=hours)):
-            with build_sensor_context(
+        moment = datetime.now(timezone.utc) + timedelta(hours=hours)
+        with (
+            time_machine.travel(moment),
+            build_sensor_context(
                 instance=self.instance, cursor=self._cursor, definitions=defs
-            ) as context:
-                result = self._sensor(context)
+            ) as context,
+        ):
+            result = self._sensor(context)
         assert isinstance(result, SensorResult)
         self._cursor = result.cursor
         return [str(stale) for stale in self._heard]
