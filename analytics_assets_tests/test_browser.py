@@ -25,6 +25,7 @@ from analytics_assets.segment.endpoints import GROUPS
 from analytics_assets_tests.harness import ALL_ASSETS, Project
 
 PICTURES = Path(__file__).parent / "data" / "pictures"
+expect.set_options(timeout=60_000)  # milliseconds: other tests keep the machine busy
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 
 
