@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import time_machine
 from dagster import DagsterInstance
+from dagster_postgres import PostgresRunStorage
 
 from analytics_assets.definitions import defs
 from analytics_assets.orchestration.run_tags import TRIGGER_TAG
@@ -36,6 +37,7 @@ def test_the_settings_start_an_instance_on_postgresql(server: Server, tmp_path: 
     with environment(storage_variables(server)):
         instance = DagsterInstance.from_config(str(tmp_path))
     with instance:
+        assert isinstance(instance.run_storage, PostgresRunStorage)
         assert instance.get_runs_count() == 0
         pools = instance.get_settings("concurrency")["pools"]
         assert pools == {"default_limit": 1, "granularity": "run"}
