@@ -13,6 +13,7 @@ from dagster import ExecuteInProcessResult
 
 from analytics_assets.sandbox import Sandbox
 from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets_tests.conftest import project_for
 from analytics_assets_tests.faults import run_logged, state_of
 from analytics_assets_tests.harness import (
@@ -89,7 +90,7 @@ def test_everything_is_loaded_on(upgraded: Upgraded) -> None:
     """Prevents that a state or schema of the version before stops the first load of this one."""
     assert failure_of(upgraded.result) == ""
     assert set(materialized(upgraded.result)) == ALL_TABLES
-    assert upgraded.project.tables() == ALL_TABLES
+    assert upgraded.project.tables() == {*ALL_TABLES, RECORD_CHANGES.name}
     lists = {name for name in ALL_TABLES if not BY_NAME[name].monthly} - {"audit_events"}
     upgraded.project.assert_equal(lists)
     assert_same("audit_events", upgraded.project.rows("audit_events"), audit_events(upgraded))
@@ -145,7 +146,8 @@ def test_names_and_types_stay(upgraded: Upgraded) -> None:
     assert {t: names for t, names in added.items() if names} == {
         "audit_events": {"actor_kind", "actor_id"}
     }
-    assert now.keys() - upgraded.columns.keys() == ALL_TABLES - upgraded.rows.keys()
+    new = {*ALL_TABLES, RECORD_CHANGES.name} - upgraded.rows.keys()
+    assert now.keys() - upgraded.columns.keys() == new
 
 
 def test_deletions_are_marked_and_kept(upgraded: Upgraded) -> None:
