@@ -27,13 +27,15 @@ from analytics_assets_tests.harness import (
     sort_rows,
 )
 from analytics_assets_tests.requests_made import expected_requests, requests_by_name
-from analytics_assets_tests.timetravel import USAGE, assert_usage, at, months_asked
+from analytics_assets_tests.timetravel import USAGE, at, months_asked
 from analytics_assets_tests.upgrade import FIRST, OPTIONS, happen, restore
 
 pytestmark = pytest.mark.xdist_group("upgrade")
 
 NOW = FIRST + timedelta(days=2)
 """A day after version 0.1 loaded last; the tests stand still at it, whatever the day is."""
+AGAIN = [date(2026, 4, 1), date(2026, 5, 1)]
+"""The months of usage that the load asks for."""
 Columns = dict[str, dict[str, str]]
 
 
@@ -94,7 +96,19 @@ def test_everything_is_loaded_on(upgraded: Upgraded) -> None:
     lists = {name for name in ALL_TABLES if not BY_NAME[name].monthly} - {"audit_events"}
     upgraded.project.assert_equal(lists)
     assert_same("audit_events", upgraded.project.rows("audit_events"), audit_events(upgraded))
-    assert_usage(upgraded.project, date(2025, 5, 1))
+    for name in USAGE:
+        assert_same(name, upgraded.project.rows(name), usage(upgraded, name))
+
+
+def usage(upgraded: Upgraded, name: str) -> list[Row]:
+    """Return the usage that should be there: two months as served now, those before as they were.
+
+    The sandbox of today tells another history than that of version 0.1.
+    """
+    again = upgraded.project.expected_usage(name, AGAIN)
+    kept = [row for row in upgraded.rows[name] if row["timestamp"].date() < AGAIN[0]]
+    assert kept
+    return sort_rows(BY_NAME[name], kept + again)
 
 
 def audit_events(upgraded: Upgraded) -> list[Row]:
@@ -111,7 +125,7 @@ def audit_events(upgraded: Upgraded) -> list[Row]:
 def test_no_month_is_asked_for_again(upgraded: Upgraded) -> None:
     """Prevents that the upgrade reads thirteen months of usage anew, because its state is lost."""
     for name in USAGE:
-        assert months_asked(upgraded.project, name) == ["2026-04", "2026-05"]
+        assert months_asked(upgraded.project, name) == [f"{month:%Y-%m}" for month in AGAIN]
         assert upgraded.state[name]
         now = state_of(upgraded.project, name).keys()
         assert now - {"due_months"} == upgraded.state[name].keys()
