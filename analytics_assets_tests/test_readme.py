@@ -145,10 +145,11 @@ RUN_BY: Mapping[str, str] = {
     "uv run analytics-sandbox dagster asset materialize --select '*' -m analytics_assets": "here",
     "uv run analytics-sandbox dagster dev": "here",
     "uv run analytics-sandbox dg launch --assets '*'": "here",
-    "uv run analytics-sandbox --scale 0.1 --latency-ms 5 --rate-limit 30000 --fault-rate 0.05"
-    " dagster asset materialize --select sources -m analytics_assets": "here",
+    "uv run analytics-sandbox --seed 9 --scale 0.1 --latency-ms 5 --rate-limit 30000"
+    " --fault-rate 0.05 dagster asset materialize --select sources -m analytics_assets": "here",
     "uv run dagster asset materialize --select '*' -m analytics_assets": "here",
     "export ANALYTICS_API_TOKEN=...": "here",
+    "export DAGSTER_HOME=$PWD/.dagster": "test_terminal",
     "export ANALYTICS_API_BASE_URL=https://eu1.api.segmentapis.com": "nobody without an account",
     "dg scaffold defs analytics_assets.SegmentWorkspaceComponent us": "test_host",
     "dg scaffold defs analytics_assets.SegmentWorkspaceComponent segment": "test_host",
@@ -208,9 +209,9 @@ def test_the_command_loads_what_it_names(command: str, start: Callable[..., Proj
     done = project.command(*as_installed(command))
     assert done.returncode == 0, done.stdout[-3000:]
     if "analytics-sandbox" in command:
-        project.env["ANALYTICS_DUCKDB_PATH"] = str(
-            project.folder / "analytics_sandbox_story2_seed7.duckdb"
-        )
+        seed = 9 if "--seed 9" in command else 7
+        own = project.folder / f"analytics_sandbox_story2_seed{seed}.duckdb"
+        project.env["ANALYTICS_DUCKDB_PATH"] = str(own)
     if command == next(iter(RUN_BY)):  # what the README shows of it
         shown = re.findall(r"^\w+ {5,}.+ ok$", README.read_text("utf-8"), re.MULTILINE)
         assert shown

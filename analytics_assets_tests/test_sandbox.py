@@ -10,11 +10,13 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -24,11 +26,11 @@ import pytest
 from analytics_assets.sandbox import RESOURCES as SANDBOX_ROWS
 from analytics_assets.sandbox import Options, Reply, RequestInfo, Sandbox, Workspace, story
 from analytics_assets.sandbox.audit import AuditWindow
-from analytics_assets.sandbox.cli import child_environment, split_command
+from analytics_assets.sandbox.cli import SILENT, child_environment, split_command
 from analytics_assets.sandbox.moments import Clock
 from analytics_assets.sandbox.volume import VolumeQuery
 from analytics_assets_tests.benchmarks.__main__ import COMPARED
-from analytics_assets_tests.harness import clean_environment
+from analytics_assets_tests.harness import Project, clean_environment
 from analytics_assets_tests.wire import (
     CONTRACT,
     NAMES,
@@ -797,15 +799,41 @@ OWN = {
 def test_environment_of_the_command() -> None:
     """Prevents invented rows among real ones because the real destination is still exported."""
     environment = child_environment("http://127.0.0.1:1", "t", {**REAL, "OTHER": "kept"}, 7)
-    wanted = {**OWN, "ANALYTICS_API_TOKEN": "t", "OTHER": "kept"}
+    wanted = {**OWN, **SILENT, "ANALYTICS_API_TOKEN": "t", "OTHER": "kept"}
     assert environment == {**wanted, "ANALYTICS_API_BASE_URL": "http://127.0.0.1:1"}
     kept = child_environment("http://127.0.0.1:1", "t", REAL, 7, keep=True)
-    wanted = {**REAL, "ANALYTICS_API_TOKEN": "t"}
+    wanted = {**REAL, **SILENT, "ANALYTICS_API_TOKEN": "t"}
     assert kept == {**wanted, "ANALYTICS_API_BASE_URL": "http://127.0.0.1:1"}
     proxied = child_environment(
         "http://127.0.0.1:1", "t", {"http_proxy": "http://p", "no_proxy": "a"}, 7
     )
     assert (proxied["no_proxy"], proxied["NO_PROXY"]) == ("a,127.0.0.1", "127.0.0.1")
+
+
+def test_nothing_leaves_the_machine(project: Project) -> None:
+    """Prevents that Dagster or dlt tell their makers of a first try, which the page denies."""
+    told: list[str] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name in SILENT:
+            project.env.pop(name, None)
+        url = f"http://127.0.0.1:{server.server_port}/told"
+        program = [sys.executable, "-m", "analytics_assets.sandbox", "--scale", "0.05"]
+        words = project.words("labels")
+        done = project.command(*program, *words, RUNTIME__DLTHUB_TELEMETRY_ENDPOINT=url)
+        server.shutdown()
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert told == []
 
 
 @pytest.mark.parametrize(("words", "expected"), [([], OWN), (["--keep-destination"], REAL)])

@@ -24,7 +24,7 @@ Every table also has `_dlt_load_id`, the load that last brought the row; it join
 - **fingerprint**: stored as a fingerprint, never in the clear.
 - **masked inside**: secrets within the value are stored as fingerprints.
 
-As a source for dbt, with the keys of the assets, the tables are in `sources.yml` beside this page.
+As a source for dbt, with the keys of the assets, the tables are in [sources.yml](sources.yml).
 For a key prefix, dataset and selection of your own:
 
 ```sh

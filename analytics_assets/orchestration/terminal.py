@@ -226,7 +226,7 @@ def _print_line(line: _Line) -> None:
 def _print_indented(text: str, style: str = "yellow") -> None:
     from rich.padding import Padding
 
-    console().print(Padding(text, (0, 0, 0, 2)), style=style)
+    console().print(Padding(text, (0, 0, 0, 2), expand=False), style=style)
 
 
 def _print_summary(

@@ -33,6 +33,8 @@ DESTINATION = {
 
 It is that of one company and one story, so that no load meets the rows of another.
 """
+SILENT = {"DAGSTER_DISABLE_TELEMETRY": "1", "RUNTIME__DLTHUB_TELEMETRY": "false"}
+"""What keeps Dagster and dlt from telling their makers of a run: nothing leaves the machine."""
 KEEP_DESTINATION = "--keep-destination"
 
 _EXIT_NOT_EXECUTABLE = 126
@@ -121,7 +123,7 @@ def child_environment(
         seed: of the company.
         keep: whether to load to where ``base`` says.
     """
-    environment = {**base, **variables(url, token, seed, keep=keep)}
+    environment = {**base, **SILENT, **variables(url, token, seed, keep=keep)}
     if any(name.lower() in ("http_proxy", "all_proxy") for name in base):
         for name in ("NO_PROXY", "no_proxy"):
             environment[name] = ",".join(filter(None, (base.get(name), _HOST)))
@@ -167,7 +169,7 @@ def quiet_dagster(
                 f"DAGSTER_HOME is {home!r}, and Dagster wants a folder that is there, from / on:"
                 " make it, or unset DAGSTER_HOME"
             )
-        yield dict(environment)
+        yield {"PYTHONWARNINGS": "ignore", **environment}
         return
     with _temporary_folder() as home:
         instance = _INSTANCE.format(level=level) + ("" if "dev" in command else _NO_CAPTURE)

@@ -118,5 +118,5 @@ class Progress:
             self._log.info(details)
             return
         pages, rows = sum(e.pages for e in begun), sum(e.rows for e in begun)
-        lists = f"{len(begun)} of {len(self._extractions)} lists"
+        lists = f"{len(begun)} of {len(self._extractions)} lists begun"
         self._log.progress(f"reading: {lists}, {pages:,} pages, {rows:,} rows so far", details)
