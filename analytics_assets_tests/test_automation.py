@@ -150,10 +150,12 @@ def test_the_next_tick_of_every_schedule_requests_a_valid_run(name: str) -> None
     assert schedule.default_status == DefaultScheduleStatus.STOPPED
     assert isinstance(schedule.cron_schedule, str)
     tick = ticks(schedule.cron_schedule, days=3)[0]
-    with instance_for_test() as instance:
-        context = build_schedule_context(
+    with (
+        instance_for_test() as instance,
+        build_schedule_context(
             instance=instance, scheduled_execution_time=tick, repository_def=repository
-        )
+        ) as context,
+    ):
         data = schedule.evaluate_tick(context)
     assert data.run_requests is not None
     (request,) = data.run_requests
@@ -433,9 +435,11 @@ def test_a_schedule_does_not_queue_behind_its_own_run(status: DagsterRunStatus) 
     schedule = repository.get_schedule_def("identity_schedule")
     job = repository.get_job("identity_job")
     tags = {**job.run_tags, "dagster/schedule_name": schedule.name}
-    with instance_for_test() as instance:
+    with (
+        instance_for_test() as instance,
+        build_schedule_context(instance=instance, repository_def=repository) as context,
+    ):
         run = instance.create_run_for_job(job, status=status, tags=tags)
-        context = build_schedule_context(instance=instance, repository_def=repository)
         data = schedule.evaluate_tick(context)
         if status == DagsterRunStatus.STARTED:
             assert data.run_requests
