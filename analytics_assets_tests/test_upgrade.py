@@ -30,8 +30,6 @@ from analytics_assets_tests.requests_made import expected_requests, requests_by_
 from analytics_assets_tests.timetravel import USAGE, at, months_asked
 from analytics_assets_tests.upgrade import FIRST, OPTIONS, happen, restore
 
-pytestmark = pytest.mark.xdist_group("upgrade")
-
 NOW = FIRST + timedelta(days=2)
 """A day after version 0.1 loaded last; the tests stand still at it, whatever the day is."""
 AGAIN = [date(2026, 4, 1), date(2026, 5, 1)]

@@ -41,9 +41,10 @@ def read_report(name: str, text: str) -> Report:
         ReportError: it cannot work; the text says why.
     """
     header = parse_header(name, text)
-    if name in tables():
+    known = tables()
+    if name in known:
         raise ReportError(f"reports/{name}.sql has the name of a table of endpoints.py; rename it.")
-    found = known_lineage(name, text, tables())
+    found = known_lineage(name, text, known)
     described = [column.name for column in header.columns]
     if list(found.makes) != described:
         raise ReportError(

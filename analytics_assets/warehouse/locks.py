@@ -123,6 +123,7 @@ def _file_lock(path: Path, waiting: Waiting, why: str) -> Iterator[None]:
             break
         except filelock.Timeout:
             waiting.once_more(why)
+        # filelock's word of a file system without locks is NotImplementedError
         except (OSError, NotImplementedError) as error:
             raise PlaceUnusable(
                 f"The lock file {str(path)!r} cannot be used ({foreign_text(str(error))}); let this"

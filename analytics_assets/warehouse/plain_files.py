@@ -140,5 +140,5 @@ def _remove(client: Any, paths: Collection[str]) -> None:
         with suppress(FileNotFoundError):
             try:
                 client.fs_client.rm_file(path)
-            except NotImplementedError:
+            except NotImplementedError:  # fsspec's word of a place that has no call for one file
                 client.fs_client.rm(path)
