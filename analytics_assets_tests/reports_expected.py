@@ -141,6 +141,7 @@ def changes(world: World) -> list[Row]:
         rows.append(
             {
                 "id": event["id"],
+                "told_by": "audit trail",
                 "moment": moment(event["timestamp"]),
                 "who": actor_name(event, users),
                 "who_kind": kind,
@@ -151,6 +152,7 @@ def changes(world: World) -> list[Row]:
                 "thing_id": thing,
                 "thing_name": things.get(thing) or event["resourceName"] or None,
                 "thing_has_gone": False if thing in things else None,
+                "changed_columns": None,
             }
         )
     return rows

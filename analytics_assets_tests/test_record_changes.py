@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -16,10 +17,11 @@ from analytics_assets_tests.faults import execute
 from analytics_assets_tests.harness import Project, Row, failure_of, fingerprint, materialized
 from analytics_assets_tests.test_destinations import FilesProject
 
-NAMES = ("sources", "tracking_plans", "tracking_plan_rules", "labels", "audit_events", "history")
+NAMES = ("sources", "tracking_plans", "tracking_plan_rules", "labels", "audit_events")
+REPORTS = ("history", "changes")
 OPTIONS = Options(scale=SMALL, counts={"tracking_plans": 2, "tracking_plan_rules": 9})
 SECRET = "Yb7mQ2vTzK9dR4wXs8LpJ3hN6cFgA1eU"
-KINDS = ("duckdb", "postgres", "files", "delta")
+KINDS = ("duckdb", "postgres", "files", pytest.param("delta", marks=pytest.mark.heavy))
 
 
 @pytest.fixture(params=KINDS)
@@ -39,7 +41,7 @@ def project(start: Callable[..., Project], request: pytest.FixtureRequest) -> Pr
 
 def load(project: Project) -> Mapping[str, Any]:
     """Load the lists, answer the report; return what its page shows."""
-    result = project.materialize(*NAMES)
+    result = project.materialize(*NAMES, *REPORTS)
     assert failure_of(result) == ""
     return materialized(result)["history"]
 
@@ -48,6 +50,23 @@ def told(project: Project) -> list[tuple[str, ...]]:
     """Return what the report tells, without times and events."""
     columns = ("asset", "key", "what", "column_name", "before", "after")
     return sorted(tuple(row[column] or "" for column in columns) for row in project.rows("history"))
+
+
+def assert_told_row_by_row(project: Project) -> None:
+    """Assert that ``changes`` has a row for each row that ``history`` tells of, and its columns."""
+    expected: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for row in project.rows("history"):
+        columns = expected[row["asset"], row["key"], row["what"], row["moment"], row["name"]]
+        columns += filter(None, [row["column_name"]])
+    found = {
+        (row["thing_kind"], row["thing_id"], row["what"], row["moment"], row["thing_name"]): row
+        for row in project.rows("changes")
+        if row["told_by"] == "load"
+    }
+    assert {place: row["changed_columns"] for place, row in found.items()} == {
+        place: ", ".join(sorted(columns)) or None for place, columns in expected.items()
+    }
+    assert len({row["id"] for row in project.rows("changes")}) == len(project.rows("changes"))
 
 
 def change(sandbox: Sandbox) -> tuple[Row, Row, Row]:
@@ -106,6 +125,7 @@ def test_what_changes_is_told_once(project: Project) -> None:
     assert row["since"] - tick < row["event_moment"] <= row["moment"]
     load(project)
     assert told(project) == rows
+    assert_told_row_by_row(project)
 
 
 def test_what_comes_back_is_told(project: Project) -> None:
@@ -115,6 +135,7 @@ def test_what_comes_back_is_told(project: Project) -> None:
     load(project)
     project.sandbox.workspace.put("sources", {**source, "slug": "back"})
     load(project)
+    assert_told_row_by_row(project)
     found = [(what, column) for _, _, what, column, *_ in told(project)]
     changed, went = [("changed", "slug")], [("returned", ""), ("vanished", "")]
     if project.env.get("ANALYTICS_TABLE_FORMAT") == "delta":  # which keeps what has gone

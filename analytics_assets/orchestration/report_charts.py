@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 PLAN: Final = "#c2410c"
 KINDS: Final = ("#4f43dd", "#0f9d8a", "#e0a100", "#c2410c", "#7a869a", "#c3c6d4")
+METERS: Final = {"api_calls": "API calls", "mtu": "MTU"}
 DAYS: Final = 30
 SOURCES: Final = 10
 LONGEST_NAME: Final = 28
@@ -84,7 +85,7 @@ def _month_forecast(rows: Sequence[Row], _: date) -> MarkdownMetadataValue:
             axes.legend(loc="upper left", fontsize=7, frameon=False)
         axes.margins(y=0.2)
         _in_thousands(axes.yaxis)
-        _tidy(axes, f"{row['month']:%B %Y}: {row['meter'].replace('_', ' ')}")
+        _tidy(axes, f"{row['month']:%B %Y}: {METERS.get(row['meter'], row['meter'])}")
     return as_picture(figure, "Month to date and forecast, with its range and the plan")
 
 
@@ -120,7 +121,8 @@ def _cost_drivers(rows: Sequence[Row], _: date) -> MarkdownMetadataValue:
 def _changes(rows: Sequence[Row], today: date) -> MarkdownMetadataValue:
     """Changes a day by kind of thing, over the last month."""
     days = [today - timedelta(days=n) for n in range(DAYS - 1, -1, -1)]
-    counts = Counter((row["moment"].date(), row["thing_kind"] or "other") for row in rows)
+    events = [row for row in rows if row["told_by"] == "audit trail"]
+    counts = Counter((row["moment"].date(), row["thing_kind"] or "other") for row in events)
     kinds = Counter(kind for (day, kind) in counts.elements() if day >= days[0])
     shown = [kind for kind, _ in kinds.most_common(len(KINDS) - 1)]
     series = {kind: [counts[day, kind] for day in days] for kind in shown}
