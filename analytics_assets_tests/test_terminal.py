@@ -8,12 +8,13 @@ import pty
 import re
 import select
 import shlex
+import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from analytics_assets_tests.harness import (
     failure_of,
 )
 
+Runner = Callable[[list[str], Path, Mapping[str, str], str], tuple[int, str]]
 MOST_LINES, WIDEST = 90, 120
 FIRST = "analytics-sandbox dagster asset materialize --select '*' -m analytics_assets"
 ROWS = re.compile(r"^(\w+) +([\d,]+) rows?\b", re.MULTILINE)
@@ -113,6 +115,7 @@ def test_the_first_command_in_a_pipe(tmp_path: Path, environment: Mapping[str, s
     )
     assert done.returncode == 0, done.stdout
     assert COLOUR not in done.stdout
+    assert "Next: uv run analytics-sandbox --scale 0.1 dagster dev; in SQL" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= WIDEST
     assert re.search(r"^sources +\d+ rows +1 request +\d checks ok$", done.stdout, re.MULTILINE)
     assert "month_forecast: 1 of 2 rows: the month is going to use more" in done.stdout
@@ -140,19 +143,65 @@ def test_without_colour(tmp_path: Path, environment: Mapping[str, str]) -> None:
     assert not re.search(r"\x1b\[[\d;]*3\dm", shown), shown
 
 
+def in_a_pipe(
+    command: list[str], folder: Path, env: Mapping[str, str], interrupt_at: str = ""
+) -> tuple[int, str]:
+    """Run a command whose output goes into a pipe, and interrupt it; else as on a terminal."""
+    run = subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    shown = b""
+    try:
+        while piece := os.read(run.stdout.fileno(), 65536) if run.stdout else b"":
+            shown += piece
+            if interrupt_at and interrupt_at.encode() in shown:
+                run.send_signal(signal.SIGINT)
+                interrupt_at = ""
+        return run.wait(PATIENCE), shown.decode()
+    finally:
+        run.kill()
+
+
 @pytest.mark.heavy
-def test_ctrl_c_in_the_middle(tmp_path: Path, environment: Mapping[str, str]) -> None:
+@pytest.mark.parametrize("way", [in_a_terminal, in_a_pipe])
+def test_ctrl_c_in_the_middle(tmp_path: Path, environment: Mapping[str, str], way: Runner) -> None:
     """Prevents tracebacks for a key that was pressed, and a next run that is not right."""
     slow = words(FIRST, "--scale", "0.1", "--latency-ms", "300")
-    code, shown = in_a_terminal(slow, tmp_path, environment, interrupt_at="reading:")
+    code, shown = way(slow, tmp_path, environment, "reading:")
     assert code != 0
     assert "Traceback" not in shown
     assert "Stack Trace" not in shown
     assert "Interrupted. What has loaded stays" in shown
     assert not [path for path in (tmp_path / "tmp").iterdir() if path.name.startswith("analytics")]
-    code, shown = in_a_terminal(words(FIRST, "--scale", "0.1"), tmp_path, environment)
+    code, shown = in_a_pipe(words(FIRST, "--scale", "0.1"), tmp_path, environment)
     assert code == 0, shown
-    assert_readable(re.sub(r"\x1b\[[\d;]*m", "", shown), tmp_path)
+    assert_readable(shown, tmp_path)
+
+
+@pytest.mark.parametrize("seconds", [0.7, pytest.param(2, marks=pytest.mark.heavy)])
+def test_ctrl_c_at_once(tmp_path: Path, environment: Mapping[str, str], seconds: float) -> None:
+    """Prevents that whoever mistyped the command waits until all has been imported and set up."""
+    outer, inner = pty.openpty()
+    run = subprocess.Popen(
+        ["setsid", "-c", *words(FIRST)],
+        cwd=tmp_path, env=environment, stdin=inner, stdout=inner, stderr=inner,
+    )  # fmt: skip
+    os.close(inner)
+    time.sleep(seconds)
+    os.write(outer, CTRL_C)
+    pressed, shown = time.monotonic(), b""
+    try:
+        while piece := os.read(outer, 65536):
+            shown += piece
+    except OSError:  # the last one to hold the terminal has gone
+        assert time.monotonic() - pressed < PATIENCE / 2
+    finally:
+        run.kill()
+        os.close(outer)
+    assert run.wait(PATIENCE) == 130, shown
+    assert b"Traceback" not in shown
+    assert b"interrupted before anything was asked for" in shown
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 @pytest.mark.parametrize(

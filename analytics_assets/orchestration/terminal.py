@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from dagster import (
     AssetCheckResult,
@@ -29,11 +28,10 @@ from dagster import (
 
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.failures import step_failure
-from analytics_assets.orchestration.resources import AnalyticsApi
+from analytics_assets.orchestration.latest import Latest
 from analytics_assets.reports.model import GROUP as REPORTS
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.foreign_text import foreign_text
-from analytics_assets.segment.settings import is_loopback
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,6 +46,8 @@ WIDTH: Final = min(get_terminal_size((WIDEST, 24)).columns, WIDEST) if ON_TERMIN
 FINDINGS: Final = 3
 """Findings of reports that the summary tells."""
 NAME_WIDTH: Final = 30
+SANDBOX_OPTIONS: Final = "ANALYTICS_SANDBOX_OPTIONS"
+"""Set by the sandbox for the command that it runs: the options that it was given."""
 INTERRUPTED: Final = "Interrupted. What has loaded stays, and the next run brings the rest."
 
 
@@ -132,6 +132,7 @@ def shown(
     context: AssetExecutionContext,
     deployment: Deployment,
     index: AssetIndex,
+    latest: Latest,
 ) -> Iterator[Result]:
     """Pass on the results of the operation, and print what they are.
 
@@ -140,10 +141,11 @@ def shown(
         context: of the operation.
         deployment: the workspace.
         index: its assets.
+        latest: what the loads before have recorded.
     """
     lines: list[_Line] = []
     say = partial(_say, context)
-    before = say(partial(_rows_before, context)) or {}
+    before = _rows_before(latest)
     try:
         for result in results:
             if isinstance(result, MaterializeResult) and result.asset_key:
@@ -155,7 +157,7 @@ def shown(
         say(partial(_print_failures, failure.description or ""))
         raise
     except DagsterExecutionInterruptedError:
-        if not ON_TERMINAL or _is_cancelled(context):
+        if _is_cancelled(context):
             raise
         raise step_failure(INTERRUPTED, allow_retries=True) from None
     say(lambda: _print_summary(lines, context, deployment))
@@ -189,16 +191,10 @@ def _is_cancelled(context: AssetExecutionContext) -> bool:
     return run is not None and run.status == DagsterRunStatus.CANCELING
 
 
-def _rows_before(context: AssetExecutionContext) -> Mapping[AssetKey, int]:
+def _rows_before(latest: Latest) -> Mapping[AssetKey, int]:
     """Return the row counts of the last load, by asset key."""
-    counts: dict[AssetKey, int] = {}
-    for record in context.instance.get_asset_records(list(context.selected_asset_keys)):
-        event = record.asset_entry.last_materialization
-        last = event.asset_materialization if event else None
-        value = last.metadata.get("dagster/row_count") if last else None
-        if value is not None and isinstance(value.value, int):
-            counts[record.asset_entry.asset_key] = value.value
-    return counts
+    counts = {key: last.metadata.get("dagster/row_count") for key, last in latest.items()}
+    return {key: c.value for key, c in counts.items() if c and isinstance(c.value, int)}
 
 
 def _line(name: str, result: MaterializeResult[Any], before: int | None) -> _Line:
@@ -276,15 +272,9 @@ def _whereabouts(
     yield f"The tables are in {place}, dataset {settings.dataset}."
     if deployment.name is None:
         table = next((line.name for line in lines if line.group == REPORTS), lines[0].name)
-        sandbox = "analytics-sandbox " if _on_this_machine(context, deployment) else ""
+        options = os.environ.get(SANDBOX_OPTIONS)
+        sandbox = "" if options is None else f"analytics-sandbox {options}".rstrip() + " "
         yield f"Next: uv run {sandbox}dagster dev; in SQL: FROM {settings.dataset}.{table}"
-
-
-def _on_this_machine(context: AssetExecutionContext, deployment: Deployment) -> bool:
-    """Tell whether the API is a stand-in."""
-    api: AnalyticsApi = getattr(context.resources, deployment.named("api"))
-    url = api.base_url or os.environ.get("ANALYTICS_API_BASE_URL", "")
-    return is_loopback(urlsplit(url).hostname or "")
 
 
 def _checks_text(count: int, bad: int) -> str:

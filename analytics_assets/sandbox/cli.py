@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +23,8 @@ from analytics_assets.sandbox.workspace import Workspace
 
 BASE_URL_VARIABLE = "ANALYTICS_API_BASE_URL"
 TOKEN_VARIABLE = "ANALYTICS_API_TOKEN"  # noqa: S105 - the name of the variable
+OPTIONS_VARIABLE = "ANALYTICS_SANDBOX_OPTIONS"
+"""Tells the command which options the sandbox was given, for the next command that it proposes."""
 DATABASE = "ANALYTICS_DUCKDB_PATH"
 DESTINATION = {
     "ANALYTICS_DESTINATION": "duckdb",
@@ -41,6 +44,8 @@ _EXIT_NOT_EXECUTABLE = 126
 _EXIT_NOT_FOUND = 127
 _SIGNAL_EXIT = 128
 _POLL_SECONDS = 0.1
+_GRACE_SECONDS = 1.0
+_INTERRUPTED = "analytics-sandbox: interrupted before anything was asked for"
 _FLAGS = frozenset({"-h", "--help", KEEP_DESTINATION})
 _DESCRIPTION = """\
 Serve an invented workspace the way the Segment Public API does, on this machine only.
@@ -79,14 +84,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"cannot listen on port {args.port}: {error.strerror}")
         try:
             if command:
-                base = {**plan_of(sandbox.workspace), **os.environ}
+                base = {
+                    **plan_of(sandbox.workspace),
+                    **os.environ,
+                    OPTIONS_VARIABLE: shlex.join(own),
+                }
                 environment = child_environment(
                     sandbox.url, sandbox.token, base, args.seed, keep=args.keep_destination
                 )
                 try:
                     home = quiet_dagster(command, environment, args.log_level)
                     with home as quiet:
-                        return _run(command, quiet, relay)
+                        return _run(command, quiet, relay, begun=lambda: bool(sandbox.requests))
                 except PlaceMissing as error:
                     parser.error(str(error))
             return _serve(sandbox, relay, args.seed, keep=args.keep_destination)
@@ -145,6 +154,11 @@ def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
         return tempfile.TemporaryDirectory(prefix="analytics_sandbox_")
     except OSError as error:
         raise PlaceMissing(f"no temporary folder can be made ({error}); set TMPDIR") from None
+
+
+def _loads(command: Sequence[str]) -> bool:
+    """Tell a command that loads, and then ends, from ``dagster dev`` and those of others."""
+    return Path(command[0]).name in ("dagster", "dg") and "dev" not in command
 
 
 @contextmanager
@@ -208,7 +222,12 @@ def _parser() -> argparse.ArgumentParser:
         help="number of records of one list, e.g. audit_events=100000; may be repeated",
     )
     add("--latency-ms", type=_not_negative, default=0.0, help="hold every answer back so long")
-    add("--page-limit", type=_whole, default=1000, help="largest page (default: 1000)")
+    add(
+        "--page-limit",
+        type=_whole,
+        default=1000,
+        help="largest page (default: 1000); no less than 200 will do for this project's assets",
+    )
     add("--rate-limit", type=_positive, help="requests per minute (default: no limit)")
     add("--burst", type=_whole, help="requests that may come at once")
     add("--fault-rate", type=_share, default=0.0, help="share of requests that fail, 0 to 1")
@@ -289,6 +308,8 @@ class _SignalRelay:
 
     def __init__(self) -> None:
         self.received = False
+        self.gave_up = False
+        self._begun: Callable[[], bool] | None = None
         self._pending: list[int] = []
         self._child: subprocess.Popen[bytes] | None = None
         self._before: dict[int, object] = {}
@@ -302,9 +323,17 @@ class _SignalRelay:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def attach(self, child: subprocess.Popen[bytes]) -> None:
-        """Hand signals to this process from now on, also those that came meanwhile."""
-        self._child = child
+    def attach(
+        self, child: subprocess.Popen[bytes], begun: Callable[[], bool] | None = None
+    ) -> None:
+        """Hand signals to this process from now on, also those that came meanwhile.
+
+        Args:
+            child: the process.
+            begun: tells whether it has begun its work; before that, it is ended if a signal does
+                not do so soon: Dagster heeds one only when the first step begins.
+        """
+        self._child, self._begun = child, begun
         while self._pending:
             self._forward(self._pending.pop(0))
 
@@ -315,7 +344,16 @@ class _SignalRelay:
         else:
             self._forward(number)
 
+    def _end_if_idle(self) -> None:
+        if self._child is not None and self._begun is not None and not self._begun():
+            self.gave_up = True
+            self._child.kill()
+
     def _forward(self, number: int) -> None:
+        if self._begun is not None:
+            end = threading.Timer(_GRACE_SECONDS, self._end_if_idle)
+            end.daemon = True
+            end.start()
         if number == signal.SIGINT and _in_terminal_foreground():
             return
         if self._child is not None and self._child.poll() is None:
@@ -329,17 +367,40 @@ def _in_terminal_foreground() -> bool:
         return False
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str], relay: _SignalRelay) -> int:
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Let a process that is started within begin deaf to Ctrl-C, until it listens by itself.
+
+    Python would answer it with a traceback of whatever it happened to import.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        child = subprocess.Popen(list(command), env=environment)  # noqa: S603 - asked for
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    relay: _SignalRelay,
+    begun: Callable[[], bool],
+) -> int:
+    loads = _loads(command)
+    try:
+        with _interrupts_ignored() if loads else nullcontext():
+            child = subprocess.Popen(list(command), env=environment)  # noqa: S603 - asked for
     except FileNotFoundError:
         print(f"analytics-sandbox: command not found: {command[0]}", file=sys.stderr)
         return _EXIT_NOT_FOUND
     except OSError as error:
         print(f"analytics-sandbox: cannot run {command[0]}: {error.strerror}", file=sys.stderr)
         return _EXIT_NOT_EXECUTABLE
-    relay.attach(child)
+    relay.attach(child, begun if loads else None)
     code = child.wait()
+    if relay.gave_up:
+        print(_INTERRUPTED, file=sys.stderr)
+        return _SIGNAL_EXIT + signal.SIGINT
     return code if code >= 0 else _SIGNAL_EXIT - code
 
 

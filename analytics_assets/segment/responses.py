@@ -113,7 +113,7 @@ def describe_status(answer: Answer, token: str) -> str:
     """
     status = answer.status
     messages = (str(error["message"]) for error in answer.errors if error.get("message"))
-    told = foreign_text("; ".join(messages), [token])
+    told = foreign_text("; ".join(messages), [token]).replace('"', "'")
     said = f'HTTP {status} ("{told}")' if told else f"HTTP {status}"
     if answer.response.is_redirect:
         host = foreign_text(_host_of(answer.headers.get("Location", "")), [token])
