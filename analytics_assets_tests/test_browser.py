@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,15 +30,21 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 
 
 @contextmanager
-def dagster_dev(project: Project) -> Iterator[str]:
-    """Run ``dagster dev``; yield its address once the code location has loaded."""
+def dagster_dev(project: Project, *target: str) -> Iterator[str]:
+    """Run ``dagster dev``; yield its address once the code location has loaded.
+
+    Args:
+        project: whose folder and environment to run it in.
+        target: words that name the code location; this project's own if there are none.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     home = project.folder / "home"
     home.mkdir(exist_ok=True)
     root = Path(__file__).resolve().parent.parent
-    words = ["dev", "-w", str(root / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
+    target = target or ("-w", str(root / "workspace.yaml"))
+    words = ["dev", *target, "-h", "127.0.0.1", "-p", str(port)]
     log = (project.folder / "dev.log").open("w")
     server = subprocess.Popen(
         [sys.executable, "-m", "dagster", *words],
@@ -95,12 +101,7 @@ def test_materialize_all_in_the_ui(start: Callable[..., Project]) -> None:
     project.env |= plan_of(project.sandbox.workspace)
     complaints: list[str] = []
     with dagster_dev(project) as address, browser_page(complaints) as page:
-        page.goto(f"{address}/asset-groups", wait_until="networkidle")
-        page.get_by_role("button", name="Skip").click()  # an invitation to Dagster's community
-        for group in (*GROUPS, REPORTS):
-            expect(page.get_by_text(group, exact=True).first).to_be_visible()
-        page.get_by_role("button", name=re.compile("Materialize all")).click()
-        _wait_for_runs(address, "SUCCESS")
+        materialize_all(page, address, (*GROUPS, REPORTS))
 
         page.goto(f"{address}/runs", wait_until="networkidle")
         expect(page.get_by_text("Success").first).to_be_visible()
@@ -133,7 +134,7 @@ def test_materialize_all_in_the_ui(start: Callable[..., Project]) -> None:
         project.sandbox.intercept = lambda info: Reply(422) if info.path == "/labels" else None
         page.goto(f"{address}/assets/labels", wait_until="networkidle")
         page.get_by_role("button", name=re.compile("Materialize$")).first.click()
-        _wait_for_runs(address, "SUCCESS", "FAILURE")
+        wait_for_runs(address, "SUCCESS", "FAILURE")
         page.goto(f"{address}/assets/labels?view=checks", wait_until="networkidle")
         expect(page.get_by_text(re.compile("Not run: HTTP 422")).first).to_be_visible()
         assert page.get_by_text("unexpected error", exact=False).count() == 0
@@ -141,7 +142,17 @@ def test_materialize_all_in_the_ui(start: Callable[..., Project]) -> None:
     assert [text for text in complaints if "https://dagster.io/" not in text] == []
 
 
-def _wait_for_runs(address: str, *statuses: str) -> None:
+def materialize_all(page: Page, address: str, groups: Iterable[str]) -> None:
+    """See that groups show, press "Materialize all", and wait until all has loaded."""
+    page.goto(f"{address}/asset-groups", wait_until="networkidle")
+    page.get_by_role("button", name="Skip").click()  # an invitation to Dagster's community
+    for group in groups:
+        expect(page.get_by_text(group, exact=True).first).to_be_visible()
+    page.get_by_role("button", name=re.compile("Materialize all")).click()
+    wait_for_runs(address, "SUCCESS")
+
+
+def wait_for_runs(address: str, *statuses: str) -> None:
     """Wait until there are as many runs as statuses, and they have ended so."""
     query = {"query": "{runsOrError{... on Runs{results{status}}}}"}
     end = time.monotonic() + 180

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -26,10 +27,11 @@ from dagster import (
     define_asset_job,
 )
 from dagster_dlt.translator import DltResourceTranslatorData
+from playwright.sync_api import expect
 
 from analytics_assets import AnalyticsApi, SegmentTranslator, Warehouse, build_segment_definitions
 from analytics_assets.sandbox import Options, Sandbox
-from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, in_group
+from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS, GROUPS, in_group
 from analytics_assets.segment.errors import SettingError
 from analytics_assets_tests.conftest import SMALL
 from analytics_assets_tests.harness import (
@@ -43,7 +45,10 @@ from analytics_assets_tests.harness import (
     materialized,
 )
 from analytics_assets_tests.postgres import PostgresProject, postgres_variables
+from analytics_assets_tests.test_browser import browser_page, dagster_dev, materialize_all
 
+ALL = tuple(endpoint.name for endpoint in ENDPOINTS)
+ROUNDS = 5
 HOST = """
 import os
 from dagster import (
@@ -105,12 +110,18 @@ class Host:
     us: Project
     eu: Project
 
-    def dagster(self, *words: str) -> str:
-        """Run ``dagster`` on the host's file; return what it printed."""
-        main = [sys.executable, "-m", "dagster", *words, "-f", "host.py"]
-        done = self.us.command(*main)
+    def run(self, program: str, *words: str) -> str:
+        """Run a program of the environment on the host's file; return what it printed."""
+        path = str(Path(sys.executable).with_name(program))
+        done = self.us.command(path, *words, "-f", "host.py")
         assert done.returncode == 0, done.stdout[-4000:]
         return done.stdout
+
+    def assert_all_equal(self) -> None:
+        """Assert that each region has all tables, with what its sandbox serves."""
+        for region in ("us", "eu"):
+            self.assert_equal(region, ALL)
+            assert self.tables(region) - {"record_changes"} == ALL_ASSETS
 
     def assert_equal(self, region: str, names: Sequence[str]) -> None:
         """Assert that tables of a region hold what its sandbox serves."""
@@ -187,20 +198,65 @@ def host(request: pytest.FixtureRequest, tmp_path: Path, postgres: str) -> Itera
             )
 
 
-ALL = tuple(endpoint.name for endpoint in ENDPOINTS)
-
-
-def test_two_workspaces_beside_the_hosts_own(host: Host) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("dagster", "asset", "materialize", "--select", "*"),
+        pytest.param(("dg", "launch", "--assets", "*"), marks=pytest.mark.heavy),
+    ],
+    ids=["dagster", "dg"],
+)
+def test_two_workspaces_beside_the_hosts_own(host: Host, words: Sequence[str]) -> None:
     """Prevents a collision of names, a forced executor, or rows of one workspace in the other.
 
     Everything runs at once, each operation in a process of its own, as is Dagster's default.
     """
-    said = host.dagster("asset", "materialize", "--select", "*")
-    assert "OWN ASSET the host's own" in said
-    for region in ("us", "eu"):
-        host.assert_equal(region, ALL)
-        assert host.tables(region) == ALL_ASSETS
+    assert "OWN ASSET the host's own" in host.run(*words)
+    host.assert_all_equal()
     assert len(host.us.rows("sources")) != len(host.eu.rows("sources"))
+
+
+@pytest.mark.heavy
+def test_two_workspaces_in_the_ui(host: Host) -> None:
+    """Prevents groups, keys or lineage that only hold where nobody looks at them."""
+    complaints: list[str] = []
+    groups = (*GROUPS, *(f"eu_{group}" for group in GROUPS))
+    with (
+        dagster_dev(host.us, "-f", "host.py") as address,
+        browser_page(complaints) as page,
+    ):
+        materialize_all(page, address, groups)
+        host.assert_all_equal()
+        for region in ("us", "eu"):
+            rules = f"{address}/assets/{region}/tracking_plan_rules?view=lineage"
+            page.goto(rules, wait_until="networkidle")
+            for name in ("tracking_plan_rules", "tracking_plans"):
+                expect(page.get_by_text(name, exact=True).first).to_be_visible()
+            page.goto(f"{address}/assets/{region}/labels?view=checks", wait_until="networkidle")
+            expect(page.get_by_text("row_count_not_halved").first).to_be_visible()
+    assert [text for text in complaints if "https://dagster.io/" not in text] == []
+
+
+@pytest.mark.heavy
+def test_five_rounds_of_runs_that_overlap(host: Host) -> None:
+    """Prevents lock failures, doubled rows and lost state where runs of both executors meet.
+
+    Everything, each operation in a process of its own; jobs of ours, which run in one process; and
+    both workspaces change between the rounds.
+    """
+    runs = [
+        ("asset", "materialize", "--select", "*"),
+        ("asset", "materialize", "--select", "key:us/sources,key:us/labels,key:eu/labels"),
+        *(("job", "execute", "-j", name) for name in ("us_inventory_job", "eu_inventory_job")),
+    ]
+    for number in range(ROUNDS):
+        for project in (host.us, host.eu):
+            source = project.sandbox.served("sources")[number]
+            project.sandbox.workspace.put("sources", {**source, "slug": f"round-{number}"})
+            project.sandbox.workspace.remove("users", project.sandbox.served("users")[-1]["id"])
+        with ThreadPoolExecutor(len(runs)) as pool:
+            list(pool.map(lambda words: host.run("dagster", *words), runs))
+        host.assert_all_equal()
 
 
 def test_the_jobs_load_what_they_say(host: Host) -> None:
@@ -208,8 +264,8 @@ def test_the_jobs_load_what_they_say(host: Host) -> None:
 
     The host's own job of the same bare name stays the host's.
     """
-    assert "OWN OP" in host.dagster("job", "execute", "-j", "inventory_job")
-    host.dagster("job", "execute", "-j", "eu_catalog_job")
+    assert "OWN OP" in host.run("dagster", "job", "execute", "-j", "inventory_job")
+    host.run("dagster", "job", "execute", "-j", "eu_catalog_job")
     names = [endpoint.name for endpoint in in_group("catalog")]
     assert host.tables("eu") == set(names)
     assert host.tables("us") == set()
