@@ -159,7 +159,13 @@ WAITS = {
 """What the API answers, what the run says, and how many answers it has had when it ends."""
 
 
-@pytest.mark.parametrize("wait", WAITS)
+@pytest.mark.parametrize(
+    "wait",
+    [
+        "waiting for a retry",
+        *(pytest.param(wait, marks=pytest.mark.heavy) for wait in list(WAITS)[:2]),
+    ],
+)
 def test_sigterm_ends_a_run_cleanly(loaded: Project, wait: str) -> None:
     """Prevents that a stopped run hangs, or leaves a lock, a folder or half a table behind."""
     before = everything(loaded, "sources")

@@ -51,7 +51,7 @@ def test_four_processes_five_rounds(
         project.assert_equal()
 
 
-@pytest.mark.parametrize("kind", ["duckdb", "postgres"])
+@pytest.mark.parametrize("kind", ["duckdb", pytest.param("postgres", marks=pytest.mark.heavy)])
 def test_two_processes_load_the_same_group(
     start: Callable[..., Project], postgres: str, kind: str
 ) -> None:

@@ -105,7 +105,7 @@ def run_killed(project: Project, phase: str, number: int) -> None:
         ("read", 2, (0.5, 1.0)),
         pytest.param("extract", 3, (0.9,), marks=pytest.mark.heavy),
         pytest.param("normalize", 3, (0.6, 1.0), marks=pytest.mark.heavy),
-        ("load", 20, (0.1, 0.5, 1.0)),
+        pytest.param("load", 20, (0.1, 0.5, 1.0), marks=pytest.mark.heavy),
     ],
 )
 def test_a_killed_run_is_made_good_by_the_next(

@@ -104,7 +104,10 @@ def marked_keys(project: Project, table: str) -> set[tuple[Any, ...]]:
     return {tuple(row[column] for column in BY_NAME[table].key_columns) for row in rows}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    ["postgres", "files", *(pytest.param(k, marks=pytest.mark.heavy) for k in ("delta", "bucket"))],
+)
 def test_load_again_and_change(build: Build, kind: str) -> None:
     """Prevents a destination on which rows are lost, doubled, stale or wrongly typed."""
     project = build(kind)

@@ -616,7 +616,7 @@ def test_a_limiter_is_never_disturbed(start: Callable[..., Project], hint: str) 
     options = Options(
         scale=0.05,
         counts={"catalog_destinations": 60, "catalog_sources": 40, "audit_events": 400},
-        rate_limit=300,
+        rate_limit=900,
         burst=20,
         retry_after=hint,  # type: ignore[arg-type]
     )

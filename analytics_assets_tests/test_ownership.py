@@ -85,7 +85,7 @@ def assert_refused(result: ExecuteInProcessResult, project: Project, other: Proj
         assert part in text
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "files"])
+@pytest.mark.parametrize("kind", [*KINDS, pytest.param("files", marks=pytest.mark.heavy)])
 @pytest.mark.parametrize(
     ("first", "second"),
     [((), ()), (("sources", "labels"), ("users", "labels")), (("roles",), ("group:catalog",))],

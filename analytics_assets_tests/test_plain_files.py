@@ -68,12 +68,10 @@ def assert_exact(project: Project) -> None:
 @pytest.mark.parametrize(
     ("phase", "number"),
     [
-        ("put", 2),
-        ("half", 4),
         ("remove", 1),
         *(
             pytest.param(*at, marks=pytest.mark.heavy)
-            for at in (("half", 2), ("load", 1), ("remove", 2))
+            for at in (("put", 2), ("half", 2), ("half", 4), ("load", 1), ("remove", 2))
         ),
     ],
 )

@@ -150,7 +150,7 @@ def test_everything_is_materialized_in_one_run(answered: Answered) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["postgres", "files", pytest.param("delta", marks=pytest.mark.heavy)]
+    "kind", ["postgres", *(pytest.param(k, marks=pytest.mark.heavy) for k in ("files", "delta"))]
 )
 def test_they_say_the_same_on_every_destination(
     start: Callable[..., Project], request: pytest.FixtureRequest, kind: str
