@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from dagster import (
     AssetCheckResult,
     AssetExecutionContext,
-    AssetKey,
+    AssetMaterialization,
     AssetObservation,
-    DagsterInstance,
     MaterializeResult,
 )
 
@@ -24,6 +23,7 @@ from analytics_assets.orchestration.check_results import check_results, figures_
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.environment import misspelt_variables
 from analytics_assets.orchestration.failures import failure_of, step_failure
+from analytics_assets.orchestration.latest import Latest
 from analytics_assets.orchestration.metadata import ordered, run_figures, run_metadata
 from analytics_assets.orchestration.not_run import checks_not_run
 from analytics_assets.orchestration.report_charts import CHARTED
@@ -59,6 +59,7 @@ def materialize(
     options: LoadOptions,
     deployment: Deployment,
     index: AssetIndex,
+    latest: Latest,
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
     """Load and check what is selected; report each asset, then fail if any failed."""
     with span("import"):
@@ -77,7 +78,7 @@ def materialize(
         deployment.refuse_changes(context.run.run_config)
         # a setting that cannot work is refused before anything is asked for
         told = parameters(deployment)
-        run = _Run(context, names, options, deployment, index)
+        run = _Run(context, names, options, deployment, index, latest)
         if names and CHARTED & set(asked):
             charts.import_ahead()  # while the API is waited for
         api = deployment.api_settings(context.resources) if names else None
@@ -133,6 +134,7 @@ class _Run:
         options: what may differ from run to run.
         deployment: the workspace.
         index: its assets.
+        latest: what the loads before have recorded.
     """
 
     def __init__(
@@ -142,6 +144,7 @@ class _Run:
         options: LoadOptions,
         deployment: Deployment,
         index: AssetIndex,
+        latest: Latest,
     ) -> None:
         self.warehouse = deployment.warehouse_settings(context.resources)
         self._resource: Warehouse = getattr(context.resources, deployment.named("warehouse"))
@@ -149,6 +152,7 @@ class _Run:
         self._deployment = deployment
         self._names = names
         self._index = index
+        self._latest = latest
         selected = _selected_checks(context, index)
         self._checks = _of_lists(selected)
         self.report_checks = {name: selected[name] for name in selected.keys() - self._checks}
@@ -218,7 +222,7 @@ class _Run:
                 yield from check_results(found, self._index)
 
     def _past(self, name: str) -> Past:
-        found = past(self._context.instance, self._index.keys[name])
+        found = past(self._latest.get(self._index.keys[name]))
         return replace(
             found,
             fewer_expected=self._options.expect_fewer_rows,
@@ -227,14 +231,11 @@ class _Run:
         )
 
 
-def past(instance: DagsterInstance, key: AssetKey) -> Past:
+def past(last: AssetMaterialization | None) -> Past:
     """Return what the latest materialization of an asset recorded."""
-    event = instance.get_latest_materialization_event(key)
-    if event is None or event.asset_materialization is None:
+    if last is None:
         return Past()
-    values: dict[str, Any] = {
-        key: value.value for key, value in event.asset_materialization.metadata.items()
-    }
+    values: dict[str, Any] = {key: value.value for key, value in last.metadata.items()}
     rows, empty = values.get("dagster/row_count"), values.get("empty_columns")
     return Past(
         live_rows=None if rows is None else rows - values.get("deleted_rows", 0),

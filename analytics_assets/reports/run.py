@@ -98,10 +98,11 @@ def run_reports(
             pipeline = new_pipeline(GROUP, warehouse, folder)
             with exclusive(GROUP, warehouse, pipeline, log) as still_held:
                 check_target(warehouse, pipeline)
-                answers = _answers(pipeline, warehouse, outcomes, parameters, log)
-                still_held()
-                wanted = [o for o in outcomes if load is None or o.report.name in load]
-                _load(pipeline, warehouse, answers, wanted, Path(folder), log)
+                with open_database(warehouse, pipeline, log):
+                    answers = _answers(pipeline, warehouse, outcomes, parameters, log)
+                    still_held()
+                    wanted = [o for o in outcomes if load is None or o.report.name in load]
+                    _load(pipeline, warehouse, answers, wanted, Path(folder), log)
         except AnalyticsError as error:
             for outcome in outcomes:
                 outcome.failure = outcome.failure or error
@@ -118,7 +119,7 @@ def _answers(
     """Return the answer of each report that has one; note in the outcome why another has not."""
     found: dict[str, pa.Table] = {}
     reports = [outcome.report for outcome in outcomes]
-    with span("report"), open_database(warehouse, pipeline, log):
+    with span("report"):
         restore(warehouse, pipeline, log)
         folder = Path(pipeline.pipelines_dir)
         with open_inputs(pipeline, warehouse, reports, folder) as (connection, not_there):
@@ -161,7 +162,7 @@ def _load(
     if not good:
         return
     try:
-        _load_package(pipeline, warehouse, answers, good, log)
+        _load_package(pipeline, warehouse, answers, good)
     except REFUSALS as error:
         if is_away(error) or len(good) == 1:
             for outcome in good:
@@ -170,8 +171,7 @@ def _load(
         log.warning("Loading the reports as one package failed; loading each table by itself.")
         for number, outcome in enumerate(good):
             alone = new_pipeline(GROUP, warehouse, folder / str(number))
-            with open_database(warehouse, alone, log):
-                restore(warehouse, alone, log)
+            restore(warehouse, alone, log)
             _load(alone, warehouse, answers, [outcome], folder, log)
 
 
@@ -180,7 +180,6 @@ def _load_package(
     warehouse: WarehouseSettings,
     answers: Mapping[str, pa.Table],
     outcomes: Sequence[ReportOutcome],
-    log: Log,
 ) -> None:
     formats = pipeline.destination.capabilities().supported_loader_file_formats or ()
     tables = [
@@ -192,7 +191,7 @@ def _load_package(
         pipeline.extract(source())
     with span("normalize"):
         pipeline.normalize()
-    with span("load"), open_database(warehouse, pipeline, log):
+    with span("load"):
         info = pipeline.load()
         info.raise_on_failed_jobs()
     for outcome in outcomes:

@@ -25,11 +25,44 @@ _REPLACE: Final[dict[str, Any]] = {"replace_strategy": "insert-from-staging"}
 
 
 def dlt_destination(settings: WarehouseSettings) -> Any:
-    """Return the dlt destination object.
+    """Return the dlt destination object, for one pipeline.
 
     Raises:
         SettingError: dlt has no destination of that name.
     """
+    if settings.destination_object is not None:
+        return pinned(settings.destination_object)  # which several pipelines share
+    return _resolved_once(_new_destination(settings))
+
+
+def _resolved_once(destination: Any) -> Any:
+    """Resolve the destination's settings once; dlt does so some fifty times in a load."""
+    configuration, capabilities = destination.configuration, destination.capabilities
+    configurations: dict[tuple[Any, ...], Any] = {}
+    abilities: dict[str | None, Any] = {}
+
+    def known_configuration(initial_config: Any, accept_partial: bool = False) -> Any:
+        if initial_config is None or accept_partial:
+            return configuration(initial_config, accept_partial)
+        key = tuple(initial_config.get(name) for name in ("dataset_name", "default_schema_name"))
+        if key not in configurations:
+            configurations[key] = configuration(initial_config)
+        return configurations[key]
+
+    def known_capabilities(config: Any = None, naming: Any = None) -> Any:
+        if config is not None:
+            return capabilities(config, naming)
+        name = naming and naming.name()
+        if name not in abilities:
+            abilities[name] = capabilities(naming=naming)
+        return abilities[name].copy()
+
+    destination.configuration = known_configuration
+    destination.capabilities = known_capabilities
+    return destination
+
+
+def _new_destination(settings: WarehouseSettings) -> Any:
     if settings.is_duckdb:
         return dlt.destinations.duckdb(
             duckdb_credentials(settings.duckdb_path.absolute()),
@@ -38,8 +71,6 @@ def dlt_destination(settings: WarehouseSettings) -> Any:
             **DESTINATION,
             **_REPLACE,
         )
-    if settings.destination_object is not None:
-        return pinned(settings.destination_object)
     try:
         replace = {} if settings.destination == "filesystem" else _REPLACE
         found: Any = Destination.from_reference(settings.destination, **DESTINATION, **replace)

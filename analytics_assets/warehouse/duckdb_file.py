@@ -58,13 +58,10 @@ def connect(settings: WarehouseSettings, log: Log) -> DuckDBPyConnection:
     import duckdb
 
     path = settings.duckdb_path
-    memory = settings.duckdb_memory_mb or USUAL_MEMORY_MB
     waiting = Waiting(settings.reader_timeout, log)
     while True:
         try:
-            connection = duckdb.connect(str(path.absolute()))
-            connection.execute(f"SET memory_limit = '{memory:.0f}MB'; SET threads = {THREADS}")
-            return connection
+            return _bounded(settings)
         except duckdb.Error as error:
             if not isinstance(error, duckdb.IOException) or "lock" not in str(error).lower():
                 raise SettingError(
@@ -76,6 +73,21 @@ def connect(settings: WarehouseSettings, log: Log) -> DuckDBPyConnection:
                 f"{_holder(str(error))} holds {path.name} open; close it there, or open it for"
                 " reading only while no run is under way"
             )
+
+
+def allow_memory(settings: WarehouseSettings) -> None:
+    """Set anew how much memory the database may use, which the caller has open."""
+    _bounded(settings).close()
+
+
+def _bounded(settings: WarehouseSettings) -> DuckDBPyConnection:
+    """Connect; the bounds are those of all connections of this process to the file."""
+    import duckdb
+
+    memory = settings.duckdb_memory_mb or USUAL_MEMORY_MB
+    connection = duckdb.connect(str(settings.duckdb_path.absolute()))
+    connection.execute(f"SET memory_limit = '{memory:.0f}MB'; SET threads = {THREADS}")
+    return connection
 
 
 def for_rows(

@@ -93,14 +93,16 @@ def restore_and_heal(
         restore(warehouse, pipeline, log)
     except AnalyticsError:
         with suppress(DestinationException):
-            _look(pipeline, endpoints, warehouse)  # it may be a table of dlt's that is broken
+            # it may be a table of dlt's that is broken
+            _look(pipeline, stored_schema(pipeline), endpoints, warehouse)
         raise
     if pipeline.default_schema_name is None:
         _adopt_schema(pipeline, group)
     try:
-        standing, staging = _look(pipeline, endpoints, warehouse)
-        _refuse_other_pipelines(pipeline, endpoints, standing, warehouse, log)
-        return _Healing(pipeline, group, warehouse, standing, staging, log).of(endpoints)
+        schema = stored_schema(pipeline)
+        standing, staging = _look(pipeline, schema, endpoints, warehouse)
+        _refuse_other_pipelines(pipeline, schema, endpoints, standing, warehouse, log)
+        return _Healing(pipeline, schema, group, warehouse, standing, staging, log).of(endpoints)
     except (DestinationException, PipelineStepFailed) as error:
         raise AnalyticsError(
             f"The tables of the dataset {warehouse.dataset!r} cannot be compared with what dlt has"
@@ -109,10 +111,12 @@ def restore_and_heal(
 
 
 def _look(
-    pipeline: Pipeline, endpoints: Sequence[Endpoint], warehouse: WarehouseSettings
+    pipeline: Pipeline,
+    schema: Schema,
+    endpoints: Sequence[Endpoint],
+    warehouse: WarehouseSettings,
 ) -> tuple[Standing, Standing | None]:
     names = [endpoint.name for endpoint in endpoints]
-    schema = stored_schema(pipeline)
     known = [endpoint.name for endpoint in endpoints if stored_types(schema, endpoint)]
     if RECORD_CHANGES.name in schema.tables:
         names, known = [*names, RECORD_CHANGES.name], [*known, RECORD_CHANGES.name]
@@ -146,6 +150,7 @@ def _adopt_schema(pipeline: Pipeline, group: Group) -> None:
 
 def _refuse_other_pipelines(
     pipeline: Pipeline,
+    schema: Schema,
     endpoints: Sequence[Endpoint],
     standing: Standing,
     warehouse: WarehouseSettings,
@@ -158,10 +163,10 @@ def _refuse_other_pipelines(
     """
     clear = [name for name in _clear_text_tables() if name in standing.names]
     secrets = f"{', '.join(clear)} hold{'' if len(clear) > 1 else 's'} secrets in clear text"
-    if _others(pipeline, endpoints, standing):
+    if _others(schema, endpoints, standing):
         with pipeline.destination_client() as client:
             everything = look(client, warehouse, list(BY_NAME), ())
-        others = ", ".join(_others(pipeline, ENDPOINTS, everything))
+        others = ", ".join(_others(schema, ENDPOINTS, everything))
         more = f" ({secrets})" if clear else ""
         raise SettingError(
             f"The dataset {standing.dataset!r} holds tables that another dlt pipeline made:"
@@ -172,9 +177,8 @@ def _refuse_other_pipelines(
         log.warning(f"In the dataset {standing.dataset!r}, {secrets}; drop what is not needed.")
 
 
-def _others(pipeline: Pipeline, endpoints: Iterable[Endpoint], standing: Standing) -> list[str]:
+def _others(schema: Schema, endpoints: Iterable[Endpoint], standing: Standing) -> list[str]:
     """Return the tables whose rows dlt has normalized itself."""
-    schema = stored_schema(pipeline)
     return [
         endpoint.name
         for endpoint in endpoints
@@ -194,6 +198,7 @@ class _Healing:
     def __init__(
         self,
         pipeline: Pipeline,
+        schema: Schema,
         group: Group,
         warehouse: WarehouseSettings,
         standing: Standing,
@@ -201,7 +206,7 @@ class _Healing:
         log: Log,
     ) -> None:
         self._pipeline = pipeline
-        self._schema = stored_schema(pipeline)
+        self._schema = schema
         self._group = group
         self._warehouse = warehouse
         self._standing = standing

@@ -204,20 +204,18 @@ class _Run:
     ) -> Sequence[Outcome]:
         request, log = self.request, self.log
         plan.pipeline.activate()  # the pipeline of another group was made after it
+        tables = [each.staging for each in plan.readings if each.staging]
+        sized = for_rows(request.warehouse, tables)
         try:
             check_lock()
-            outcomes = load_group(plan, request.warehouse, request.options, log, workspace)
+            with open_database(sized, plan.pipeline, log):
+                outcomes = load_group(plan, request.warehouse, request.options, log, workspace)
+                with span("check"):
+                    self.look(plan.pipeline, outcomes)
         except OtherWorkspace:
             raise
         except AnalyticsError as error:  # the destination is locked or gone
             return _failed(plan.group, request, error)
-        try:
-            tables = [each.staging for each in plan.readings if each.staging]
-            sized = for_rows(request.warehouse, tables)
-            with span("check"), open_database(sized, plan.pipeline, log):
-                self.look(plan.pipeline, outcomes)
-        except AnalyticsError as error:  # the rows are loaded: their assets must not fail
-            log.warning(f"The checks could not be run: {error}")
         return outcomes
 
 

@@ -23,10 +23,8 @@ from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 from analytics_assets.segment.endpoints import GROUPS
 from analytics_assets.segment.errors import OtherWorkspace
 from analytics_assets.segment.model import DELETED_AT
-from analytics_assets.segment.settings import Log
 from analytics_assets.segment.token_workspace import NAMING, WORKSPACE, Workspace
 from analytics_assets.warehouse.destination import pipeline_name
-from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
 
@@ -49,23 +47,21 @@ class Owner:
     inherited: bool = False
 
 
-def owner_of(group: str, pipeline: Pipeline, warehouse: WarehouseSettings, log: Log) -> Owner:
+def owner_of(group: str, pipeline: Pipeline, warehouse: WarehouseSettings) -> Owner:
     """Return whose the dataset is: by the group's state, by that of the others, or by the rows.
 
     Args:
         group: name of the group.
-        pipeline: its pipeline, in step with the destination.
+        pipeline: its pipeline, in step with the destination, which the caller has open.
         warehouse: where the dataset is.
-        log: told about waits.
     """
     if own := _named_in(pipeline.state, group):
         return Owner((own,), remembered=True)
-    with open_database(warehouse, pipeline, log):
-        states = _stored_states(pipeline)
-        if named := tuple(filter(None, (_named_in(state, g) for g, state in states.items()))):
-            return Owner(named)
-        rows = tuple(_named_in_rows(pipeline, warehouse))
-        return Owner(rows, inherited=bool(states or rows))
+    states = _stored_states(pipeline)
+    if named := tuple(filter(None, (_named_in(state, g) for g, state in states.items()))):
+        return Owner(named)
+    rows = tuple(_named_in_rows(pipeline, warehouse))
+    return Owner(rows, inherited=bool(states or rows))
 
 
 def check_owner(dataset: str, owner: Owner, workspace: Workspace | None) -> None:

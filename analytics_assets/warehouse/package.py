@@ -32,11 +32,15 @@ from analytics_assets.warehouse.counts import count_rows
 from analytics_assets.warehouse.deletions import mark_deleted
 from analytics_assets.warehouse.destination import new_pipeline, restore
 from analytics_assets.warehouse.dlt_config import only_errors_logged
-from analytics_assets.warehouse.duckdb_file import MORE, for_rows, ran_out_of_memory
+from analytics_assets.warehouse.duckdb_file import (
+    MORE,
+    allow_memory,
+    for_rows,
+    ran_out_of_memory,
+)
 from analytics_assets.warehouse.faults import is_away, load_error
 from analytics_assets.warehouse.forgetting import forget
 from analytics_assets.warehouse.judgement import judge_group
-from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import Outcome, TableCounts
 from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.ownership import check_still_free, remember
@@ -68,7 +72,7 @@ def load_group(
 
     Args:
         plan: the group, all of it read.
-        warehouse: where to load to.
+        warehouse: where to load to; the caller has it open.
         options: what may differ from run to run.
         log: told about what does not go as usual.
         workspace: whose rows they are, ``None`` if nobody can tell.
@@ -106,6 +110,7 @@ def _load_good(load: _Load, good: Sequence[Outcome]) -> None:
     more = replace(load, warehouse=for_rows(load.warehouse, tables, times=MORE))
     if ran_out_of_memory(refusal) and more != sized:
         sized = more
+        allow_memory(sized.warehouse)
     elif is_away(refusal) or len(good) == 1:
         for outcome in good:
             outcome.failure = load_error(refusal, load.warehouse)
@@ -121,8 +126,7 @@ def _load_alone(load: _Load, outcomes: Sequence[Outcome]) -> None:
     for number, outcome in enumerate(outcomes):
         pipeline = new_pipeline(plan.group, warehouse, plan.folder / str(number))
         try:
-            with open_database(warehouse, pipeline, load.log):
-                restore(warehouse, pipeline, load.log)
+            restore(warehouse, pipeline, load.log)
             _load_package(load, pipeline, [outcome])
         except REFUSALS as error:
             outcome.failure = load_error(error, warehouse)
@@ -144,7 +148,7 @@ def _load_package(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) 
     with span("normalize"):
         pipeline.normalize()
     pa.default_memory_pool().release_unused()  # the database is going to need it
-    with span("load"), open_database(warehouse, pipeline, load.log):
+    with span("load"):
         if workspace and not plan.owner.remembered:
             check_still_free(plan.group, pipeline, warehouse.dataset, workspace)
         with replacing(pipeline, warehouse, [outcome.endpoint for outcome in outcomes]):
@@ -167,7 +171,7 @@ def _changes(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) -> pa
     """Return what the load is going to change; the rows matter more than a record of them."""
     if not any(outcome.endpoint.full_list for outcome in outcomes):
         return None
-    with span("compare"), open_database(load.warehouse, pipeline, load.log):
+    with span("compare"):
         try:
             return changes_of(pipeline, load.warehouse, outcomes)
         except REFUSALS:

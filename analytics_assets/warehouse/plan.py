@@ -122,12 +122,12 @@ def plan_group(
         with open_database(request.warehouse, pipeline, log):
             healed = restore_and_heal(pipeline, group, endpoints, request.warehouse, log)
             tidy(pipeline, request.warehouse, wanted)
-            before = _baselines(pipeline, wanted, healed, request.warehouse, period.today)
-        owner = owner_of(group, pipeline, request.warehouse, log)
+            schema = stored_schema(pipeline)
+            before = _baselines(pipeline, schema, wanted, healed, request.warehouse, period.today)
+            owner = owner_of(group, pipeline, request.warehouse)
     except DestinationException as error:
         raise question_error(error, request.warehouse) from None
     readings: dict[str, Reading] = {}
-    schema = stored_schema(pipeline)
     for endpoint in wanted:
         parent = readings.get(endpoint.parent.resource) if endpoint.parent else None
         file = folder / f"{endpoint.name}.arrows" if endpoint in endpoints else None
@@ -143,13 +143,13 @@ def plan_group(
 
 def _baselines(
     pipeline: Pipeline,
+    schema: Schema,
     endpoints: Sequence[Endpoint],
     healed: Healed,
     warehouse: WarehouseSettings,
     today: date,
 ) -> Mapping[str, Baseline]:
     """See what full lists hold now."""
-    schema = stored_schema(pipeline)
     full_lists = [e for e in endpoints if e.full_list and _stored(schema, e, healed)]
     if not full_lists:
         return {}
