@@ -46,6 +46,7 @@ from analytics_assets_tests.harness import (
 )
 from analytics_assets_tests.postgres import PostgresProject, postgres_variables
 from analytics_assets_tests.test_browser import browser_page, dagster_dev, materialize_all
+from analytics_assets_tests.test_postgres_bounds import locked
 
 ALL = tuple(endpoint.name for endpoint in ENDPOINTS)
 ROUNDS = 5
@@ -397,7 +398,10 @@ def test_a_secret_manager_that_fails_is_named(project: Project) -> None:
 
 
 def test_a_destination_object_brings_its_credentials(project: Project, postgres: str) -> None:
-    """Prevents that credentials have to stand in the environment of every process."""
+    """Prevents that credentials have to stand in the environment of every process.
+
+    And that a server which is given so is waited for without end.
+    """
     to = PostgresProject(
         project.sandbox, project.folder, project.env | postgres_variables(postgres)
     )
@@ -408,11 +412,16 @@ def test_a_destination_object_brings_its_credentials(project: Project, postgres:
             destination=dlt.destinations.postgres(postgres),
             dataset=to.dataset,
             select=["labels"],
+            warehouse=Warehouse(table_lock_timeout=0.5),
         )
     assert failure_of(run(definitions, to.env)) == ""
     to.env["DESTINATION__POSTGRES__CREDENTIALS"] = postgres
     served = project.sandbox.served("labels")
     assert_same("labels", to.rows("labels"), expected_rows(BY_NAME["labels"], served))
+    project.sandbox.workspace.put("labels", {**served[0], "description": "another"})
+    with locked(to, "labels"):
+        said = failure_of(run(definitions, to.env))
+    assert "another session holds a lock on a table it needs, for more than 0.5 s" in said
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,19 @@ def dlt_destination(settings: WarehouseSettings) -> Any:
     Raises:
         SettingError: dlt has no destination of that name.
     """
-    if settings.destination_object is not None:
-        return pinned(settings.destination_object)  # which several pipelines share
-    return _resolved_once(_new_destination(settings))
+    given = settings.destination_object
+    if given is None:
+        return _resolved_once(_new_destination(settings))
+    if type(given) is dlt.destinations.postgres and find_spec("psycopg2"):
+        arguments = {**given.config_params, **given.caps_params}
+        return _resolved_once(_bounded_postgres(settings, **{**DESTINATION, **arguments}))
+    return pinned(given)  # which several pipelines share
+
+
+def _bounded_postgres(settings: WarehouseSettings, **arguments: Any) -> Any:
+    from analytics_assets.warehouse.postgres import postgres_destination
+
+    return postgres_destination(settings, **arguments)
 
 
 def _resolved_once(destination: Any) -> Any:
@@ -83,9 +93,7 @@ def _new_destination(settings: WarehouseSettings) -> Any:
     if hasattr(dlt.destinations, settings.destination) and kind != settings.destination:
         refuse(f"destination.{settings.destination}.destination_type", kind)
     if settings.destination == "postgres" and find_spec("psycopg2"):
-        from analytics_assets.warehouse.postgres import postgres_destination
-
-        return postgres_destination(settings, **DESTINATION, **replace)
+        return _bounded_postgres(settings, **DESTINATION, **replace)
     return found
 
 
