@@ -3,7 +3,7 @@
 --   they have now, also of those that have gone since. And one for each row of a list that a load
 --   found to have appeared, changed, vanished or come back; history tells the values.
 -- key: id
--- column id text: Event, an id of audit_events; else a hash of what a load found, and when.
+-- column id text personal: Event, an id of audit_events; else a hash of what a load found, and when.
 -- column told_by text: audit trail, or load.
 -- column moment timestamp: When it happened, or when a load found it (UTC).
 -- column who text personal: Name of the person, else the address; of a token its kind and id.
