@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import socket
 import subprocess
@@ -73,11 +74,12 @@ class Production:
             "code": ["dagster", "code-server", "start", *module, *serves],
             "web": ["dagster-webserver", "-w", "workspace.yaml", *listens],
             "daemon": ["dagster-daemon", "run", "-w", "workspace.yaml"],
+            "dev": ["dagster", "dev", "-m", "analytics_assets", *listens],
         }
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:
-        """Start ``code``, ``web`` or ``daemon``."""
+        """Start ``code``, ``web`` or ``daemon``; or ``dev``, which is all of them."""
         program, *words = self._words[name]
         with self.log.open("ab") as output:
             self._processes[name] = subprocess.Popen(
@@ -103,8 +105,8 @@ class Production:
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes in which runs are under way."""
-        code = self._processes.get("code")
-        return [p for p in self._family(code) if is_worker(p)] if code else []
+        family = itertools.chain.from_iterable(map(self._family, self._processes.values()))
+        return [process for process in family if is_worker(process)]
 
     def runs(self, name: str) -> bool:
         """Tell whether one has been started, and not been stopped since."""
@@ -129,9 +131,8 @@ class Production:
 
     def stop_all(self) -> None:
         """End all in good order."""
-        for name in ("daemon", "web", "code"):
-            if name in self._processes:
-                self.stop(name)
+        for name in list(self._processes)[::-1]:
+            self.stop(name)
 
 
 def is_worker(process: psutil.Process) -> bool:
@@ -152,11 +153,13 @@ def memory_of(process: psutil.Process) -> int:
 
 
 @contextmanager
-def production(project: Project, settings: str = "") -> Iterator[Production]:
+def production(
+    project: Project, settings: str = "", processes: Sequence[str] = ("code", "web", "daemon")
+) -> Iterator[Production]:
     """Start the deployment with the shipped settings, or others."""
     found = Production(project, settings or SETTINGS.read_text(encoding="utf-8"))
     try:
-        for name in ("code", "web", "daemon"):
+        for name in processes:
             found.start(name)
         yield found
     finally:

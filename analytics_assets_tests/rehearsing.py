@@ -7,8 +7,9 @@ import itertools
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
@@ -31,10 +32,10 @@ mutation ($id: String!) { stopRunningSchedule(id: $id) { __typename } }"""
 CRONS = {
     "inventory": "*/2 * * * *",
     "identity": "1-59/2 * * * *",
-    "catalog": "*/4 * * * *",
-    "usage": "1-59/4 * * * *",
-    "details": "2-59/4 * * * *",
-    "reports": "3-59/4 * * * *",
+    "catalog": "*/2 * * * *",
+    "usage": "1-59/2 * * * *",
+    "details": "*/2 * * * *",
+    "reports": "1-59/2 * * * *",
 }
 CHANGES = {
     "labels": ("Label Modified", "description"),
@@ -63,6 +64,13 @@ KINDS = {
     "the API is away": r"HTTP 503|fault",
 }
 """What the plan lets happen, and how the failures read that it may cause."""
+OF_ONE = {
+    "a worker is killed": LOST,
+    "dagster dev restarts": rf"{LOST}|gRPC|code location|[Ll]aunch",
+    "the token is revoked": KINDS["the token is revoked"],
+    "the API is away": KINDS["the API is away"],
+}
+"""The same where one person runs ``dagster dev``."""
 SHARE_OF_FAULTS = 0.1
 FAULTS = (Reply(500), Reply(502), Reply(503), Reply(429, headers={"Retry-After": "1"}))
 FAULTY = r"HTTP (429|5\d\d)|connection|no answer|fault"
@@ -80,11 +88,13 @@ def sharpened(settings: str) -> str:
     return settings
 
 
-def plan(seed: int, seconds: float) -> list[tuple[float, str]]:
+def plan(
+    seed: int, seconds: float, kinds_of: Collection[str] = KINDS.keys()
+) -> list[tuple[float, str]]:
     """Return what happens when: each kind at least once, all of it in the first two thirds."""
     chance = random.Random(seed)  # noqa: S311 - a plan that can be repeated
-    rounds = max(1, round(seconds / 60 / len(KINDS)))
-    kinds = [kind for _ in range(rounds) for kind in chance.sample([*KINDS], len(KINDS))]
+    rounds = max(1, round(seconds / 60 / len(kinds_of)))
+    kinds = [kind for _ in range(rounds) for kind in chance.sample([*kinds_of], len(kinds_of))]
     step = seconds * 2 / 3 / len(kinds)
     return [(step * (n + chance.random() / 2), kind) for n, kind in enumerate(kinds)]
 
@@ -102,16 +112,24 @@ class Rehearsal:
 
     Args:
         deployed: the deployment, which has just started.
-        destination: the server that the tables are in.
+        destination: the server that the tables are in; ``None`` if they are in a file.
         seed: decides what happens when, and which requests fail.
+        kinds: what happens, and how the failures read that it may cause.
     """
 
-    def __init__(self, deployed: Production, destination: Server, seed: int) -> None:
+    def __init__(
+        self,
+        deployed: Production,
+        destination: Server | None,
+        seed: int,
+        kinds: Mapping[str, str] = MappingProxyType(KINDS),
+    ) -> None:
         self._deployed = deployed
         self._web = deployed.web
         self._project = deployed.project
         self._sandbox = deployed.project.sandbox
         self._destination = destination
+        self._kinds = kinds
         self._chance = random.Random(seed)  # noqa: S311 - as above
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -126,6 +144,7 @@ class Rehearsal:
             "the code server restarts": lambda: self._restarts("code"),
             "the daemon is killed": lambda: self._killed("daemon", 3),
             "the web server restarts": lambda: self._restarts("web"),
+            "dagster dev restarts": lambda: self._restarts("dev"),
             "the destination is away": self._destination_away,
             "the token is revoked": lambda: self._answers(Reply(401, b"{}"), 25),
             "the API is away": lambda: self._answers(Reply(503), 20),
@@ -145,7 +164,7 @@ class Rehearsal:
         self._sandbox.intercept = self._intercept
         self._faulty = True
         schedules = [self._start_schedule(name) for name in CRONS]
-        for at, kind in plan(seed, seconds):
+        for at, kind in plan(seed, seconds, self._kinds.keys()):
             self._in(at, lambda kind=kind: self._happen(kind))  # type: ignore[misc]
         self._every(5, self._change, begun + seconds)
         self._every(10, self._sample, begun + seconds)
@@ -225,6 +244,7 @@ class Rehearsal:
             self._deployed.start(name)
 
     def _destination_away(self) -> None:
+        assert self._destination
         self._destination.stop("fast")
         self._in(20, self._destination.start)
 
@@ -286,7 +306,7 @@ class Rehearsal:
 
     def _unexplained(self, instance: DagsterInstance) -> list[str]:
         """Name final failures that nothing in the plan explains."""
-        causes = "|".join([FAULTY, *(KINDS[kind] for kind in self.happened)])
+        causes = "|".join([FAULTY, *(self._kinds[kind] for kind in self.happened)])
         failed = instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
         final = [run for run in failed if run.tags.get(WILL_RETRY_TAG) != "true"]
         texts = {run.run_id: " ".join(_texts(instance, run.run_id)) for run in final}
