@@ -308,7 +308,7 @@ class _SignalRelay:
 
     def __init__(self) -> None:
         self.received = False
-        self.gave_up = False
+        self.gave_up = 0
         self._begun: Callable[[], bool] | None = None
         self._pending: list[int] = []
         self._child: subprocess.Popen[bytes] | None = None
@@ -344,14 +344,14 @@ class _SignalRelay:
         else:
             self._forward(number)
 
-    def _end_if_idle(self) -> None:
+    def _end_if_idle(self, number: int) -> None:
         if self._child is not None and self._begun is not None and not self._begun():
-            self.gave_up = True
+            self.gave_up = number
             self._child.kill()
 
     def _forward(self, number: int) -> None:
         if self._begun is not None:
-            end = threading.Timer(_GRACE_SECONDS, self._end_if_idle)
+            end = threading.Timer(_GRACE_SECONDS, self._end_if_idle, [number])
             end.daemon = True
             end.start()
         if number == signal.SIGINT and _in_terminal_foreground():
@@ -400,7 +400,7 @@ def _run(
     code = child.wait()
     if relay.gave_up:
         print(_INTERRUPTED, file=sys.stderr)
-        return _SIGNAL_EXIT + signal.SIGINT
+        return _SIGNAL_EXIT + relay.gave_up
     return code if code >= 0 else _SIGNAL_EXIT - code
 
 
