@@ -138,7 +138,12 @@ def test_a_run_says_what_it_has_cost_and_says_it_once(start: Callable[..., Proje
     [observed] = result.get_asset_observation_events()
     assert observed.asset_key == AssetKey("segment_workspace")
     data: Any = observed.event_specific_data
-    figures = {name: value.value for name, value in data.asset_observation.metadata.items()}
+    metadata = dict(data.asset_observation.metadata)
+    spans = {record.data["span"]: record.data for record in metadata.pop("spans").records}
+    assert {"plan", "read", "type", "extract", "normalize", "load", "check"} <= spans.keys()
+    assert 0 < spans["load"]["seconds"] < 60
+    assert spans["type"]["seconds"] == 0 < spans["type"]["thread_seconds_beside"] < 60
+    figures = {name: value.value for name, value in metadata.items()}
     assert figures == {
         "assets_loaded": 2,
         "assets_failed": 0,

@@ -42,7 +42,7 @@ from analytics_assets.segment.endpoints import BY_NAME, GROUPS
 from analytics_assets.segment.errors import AnalyticsError
 from analytics_assets.segment.foreign_text import foreign_text, root_message
 from analytics_assets.segment.settings import LoadOptions
-from analytics_assets.segment.spans import span
+from analytics_assets.segment.spans import Recorder, recorded, span
 from analytics_assets.warehouse.checks.examination import Past
 from analytics_assets.warehouse.checks.findings import Findings
 from analytics_assets.warehouse.notes import Notes
@@ -62,6 +62,18 @@ def materialize(
     latest: Latest,
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
     """Load and check what is selected; report each asset, then fail if any failed."""
+    with recorded() as recorder:
+        yield from _materialize(context, options, deployment, index, latest, recorder)
+
+
+def _materialize(
+    context: AssetExecutionContext,
+    options: LoadOptions,
+    deployment: Deployment,
+    index: AssetIndex,
+    latest: Latest,
+    recorder: Recorder,
+) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
     with span("import"):
         from analytics_assets.warehouse.load import load_groups
         from analytics_assets.warehouse.outcome import LoadRequest
@@ -87,13 +99,13 @@ def materialize(
         for group in load_groups(request, run.look, log) if request else ():
             outcomes += group
             yield from run.results(group)
-        if outcomes:
-            run.observe(outcomes)
         if asked or run.report_checks:
             answered = run_selected_reports(
                 asked, run.report_checks, run.warehouse, told, context.log
             )
             yield from run.report_results(answered, outcomes)
+        if outcomes:
+            run.observe(outcomes, recorder)
         for result in run.check_alone():
             said.add(index.name(result.asset_key) if result.asset_key else "")
             yield result
@@ -196,10 +208,10 @@ class _Run:
             for warning in outcome.warnings:
                 log.warning(f"{name}: {warning}")
 
-    def observe(self, outcomes: Sequence[Outcome]) -> None:
+    def observe(self, outcomes: Sequence[Outcome], recorder: Recorder) -> None:
         """Note on the page of the workspace what the run has cost in all."""
         key = self._deployment.key(WORKSPACE)
-        self._context.log_event(AssetObservation(key, metadata=run_figures(outcomes)))
+        self._context.log_event(AssetObservation(key, metadata=run_figures(outcomes, recorder)))
 
     def report_results(
         self, answered: Sequence[ReportOutcome], outcomes: Sequence[Outcome]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,7 @@ from analytics_assets.orchestration.deployment import DETAILS
 from analytics_assets.orchestration.resources import Warehouse
 from analytics_assets.segment.errors import SettingError
 from analytics_assets.segment.model import Column, Endpoint, Table
+from analytics_assets.segment.spans import SPANS, Recorder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -190,8 +191,11 @@ def _extraction_metadata(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def run_figures(outcomes: Sequence[Outcome]) -> dict[str, int | float]:
-    """Return what a run has cost in all, as numbers that Dagster plots from run to run."""
+def run_figures(outcomes: Sequence[Outcome], recorder: Recorder) -> dict[str, Any]:
+    """Return what a run has cost in all, as numbers that Dagster plots from run to run.
+
+    And where its time went, as a table: what the spans are stands in ``spans.py``.
+    """
     read = [o.reading.extraction for o in outcomes if o.reading is not None]
     return {
         "assets_loaded": sum(o.loaded for o in outcomes),
@@ -200,7 +204,17 @@ def run_figures(outcomes: Sequence[Outcome]) -> dict[str, int | float]:
         "requests": sum(extraction.requests for extraction in read),
         "retries": sum(extraction.retries for extraction in read),
         "seconds_waited": round(sum(extraction.waited for extraction in read), 3),
+        "spans": MetadataValue.table([TableRecord(row) for row in _span_rows(recorder)]),
     }
+
+
+def _span_rows(recorder: Recorder) -> Iterator[dict[str, str | float]]:
+    """Yield the seconds of each span: of the run itself, and of the threads that read beside it."""
+    for name in SPANS:
+        lanes = (recorder.critical.get(name), recorder.aside.get(name))
+        if any(lanes):
+            seconds, beside = (round(lane.seconds, 3) if lane else 0.0 for lane in lanes)
+            yield {"span": name, "seconds": seconds, "thread_seconds_beside": beside}
 
 
 def preview(table: Table, rows: pa.Table | None) -> TableMetadataValue | None:

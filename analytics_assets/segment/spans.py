@@ -1,6 +1,6 @@
-"""Where the seconds of a run go: named spans, recorded when somebody asks for it.
+"""Where the seconds of a run go: named spans.
 
-No Dagster, no dlt. ``with span("load"): ...`` costs next to nothing until a :func:`recording` is
+No Dagster, no dlt. ``with span("load"): ...`` costs next to nothing unless a :func:`recording` is
 open. Each span keeps its own time: what a span within it takes, in the same thread, is that one's.
 So the spans of one thread never overlap, and those of the thread that records add up to its wall
 time, less what no span covers. Spans of other threads run beside it and are kept apart.
@@ -131,3 +131,13 @@ def recording() -> Iterator[Recorder]:
         yield _recorder
     finally:
         _recorder = before
+
+
+@contextmanager
+def recorded() -> Iterator[Recorder]:
+    """Record the spans of the block, within the recording that is open already if there is one."""
+    if _recorder is not None:
+        yield _recorder
+        return
+    with recording() as recorder:
+        yield recorder
