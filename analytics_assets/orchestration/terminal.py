@@ -46,7 +46,7 @@ WIDTH: Final = min(get_terminal_size((WIDEST, 24)).columns, WIDEST) if ON_TERMIN
 FINDINGS: Final = 3
 """Findings of reports that the summary tells."""
 NAME_WIDTH: Final = 30
-SANDBOX_OPTIONS: Final = "ANALYTICS_SANDBOX_OPTIONS"
+SANDBOX_OPTIONS: Final = "SEGMENT_SANDBOX_OPTIONS"
 """Set by the sandbox for the command that it runs: the options that it was given."""
 INTERRUPTED: Final = "Interrupted. What has loaded stays, and the next run brings the rest."
 

@@ -23,7 +23,7 @@ from analytics_assets.sandbox.workspace import Workspace
 
 BASE_URL_VARIABLE = "ANALYTICS_API_BASE_URL"
 TOKEN_VARIABLE = "ANALYTICS_API_TOKEN"  # noqa: S105 - the name of the variable
-OPTIONS_VARIABLE = "ANALYTICS_SANDBOX_OPTIONS"
+OPTIONS_VARIABLE = "SEGMENT_SANDBOX_OPTIONS"
 """Tells the command which options the sandbox was given, for the next command that it proposes."""
 DATABASE = "ANALYTICS_DUCKDB_PATH"
 DESTINATION = {
