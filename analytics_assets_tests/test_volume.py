@@ -13,7 +13,7 @@ import pytest
 from analytics_assets.sandbox import Options, Reply, RequestInfo
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets_tests.conftest import on_postgres
-from analytics_assets_tests.faults import run_logged
+from analytics_assets_tests.faults import real_body, run_logged
 from analytics_assets_tests.harness import (
     Project,
     Row,
@@ -152,6 +152,59 @@ def test_seventy_days_without_a_run_leave_no_hole(start: Start) -> None:
         days = {row["time"] for row in project.rows(VOLUME)}
     assert len(days) == 160
     assert min(days) == min(row["time"] for row in first)
+
+
+EMPTY = Reply(body=b'{"data": {"result": [], "pagination": {"next": null}}}')
+
+
+@pytest.mark.parametrize(
+    ("empty", "again"),
+    [
+        (["2025-12-06", "2026-01-05", "2026-02-04"], ["2025-12-07", "2026-01-06", "2026-02-05"]),
+        (["2025-12-06"], ["2025-12-07", "2026-01-06", "2026-02-05"]),
+        (["2026-01-05"], ["2025-12-07", "2026-01-06", "2026-02-05"]),
+        (["2026-02-04"], ["2026-02-01", "2026-02-05"]),
+    ],
+)
+def test_days_that_came_empty_are_asked_for_again(
+    start: Start, empty: list[str], again: list[str]
+) -> None:
+    """Prevents that days which the API held back for a moment are missing for ever, and unseen."""
+    project = start(TINY)
+    project.sandbox.intercept = lambda info: (
+        EMPTY if info.params.get("startTime", "")[:10] in empty else None
+    )
+    with at(project, NOW):
+        result = project.materialize(VOLUME)
+        assert failure_of(result) == ""
+        assert "no rows came for days " in str(materialized(result)[VOLUME]["warnings"])
+        [check] = [c for c in result.get_asset_check_evaluations() if c.check_name == "read_whole"]
+        assert not check.passed
+    project.sandbox.intercept = None
+    with at(project, NOW + timedelta(days=1)):
+        load(project)
+        assert [days for days, _ in asked(project)] == again
+        days = {row["time"] for row in project.rows(VOLUME)}
+    assert len(days) >= 90
+
+
+def test_an_api_that_does_not_heed_the_days_fails(start: Start) -> None:
+    """Prevents that the newest days stand for all others, which then count as loaded."""
+    project = start(TINY)
+    with at(project, NOW):
+        newest = {}
+
+        def always_the_newest(info: RequestInfo) -> Reply | None:
+            if info.path != ROW.path:
+                return None
+            if info.params["startTime"] >= "2026-02-04":
+                newest["body"] = real_body(project.sandbox, info)
+            return Reply(body=newest["body"])
+
+        project.sandbox.intercept = always_the_newest
+        result = project.materialize(VOLUME, api={"retries": 0, "parallel_requests": 1})
+    assert "so the API does not heed the days it is asked for" in failure_of(result)
+    assert VOLUME not in project.tables()
 
 
 @SERVERS

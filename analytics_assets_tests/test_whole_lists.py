@@ -97,6 +97,53 @@ def no_pagination(body: Body) -> None:
     del body["data"]["pagination"]
 
 
+def cut_and_count(name: str, to: int, total: Any) -> Callable[[Body], None]:
+    """Serve fewer records, and write their number in another way."""
+
+    def change(body: Body) -> None:
+        del rows_of(name, body)[to:]
+        body["data"]["pagination"] = {"current": "a", "totalEntries": total}
+
+    return change
+
+
+def repeat(name: str, count: int) -> Callable[[Body], None]:
+    """Serve the first records once more in place of the last, so that the number is right."""
+
+    def change(body: Body) -> None:
+        rows = rows_of(name, body)
+        rows[-count:] = rows[:count]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("sources", cut_and_count("sources", 6, "10"), "6 rows came, but totalEntries says 10"),
+        ("sources", cut_and_count("sources", 6, 10.0), "6 rows came, but totalEntries says 10"),
+        ("labels", cut_and_count("labels", 6, "9"), "6 rows came, but totalEntries says 9"),
+        (
+            "sources",
+            cut_and_count("sources", 6, {"about": 10}),
+            "totalEntries is no whole number, so there may be more",
+        ),
+        ("sources", repeat("sources", 4), "4 of 10 rows came twice, so others may be missing"),
+        ("labels", repeat("labels", 3), "3 of 9 rows came twice, so others may be missing"),
+    ],
+)
+def test_a_number_that_is_written_otherwise_proves_as_much(
+    build: Start, name: str, change: Callable[[Body], None], says: str
+) -> None:
+    """Prevents that living rows are marked because a count is text, or counts a row twice."""
+    project = build()
+    load(project, name, page_size=1000)
+    edit(project, name, change)
+    result = load(project, name, page_size=1000)
+    assert warning(result, name) == f"{says}, so nothing is marked as deleted this time."
+    assert marked(project, name) == []
+
+
 @SERVERS
 @pytest.mark.parametrize(
     ("name", "change", "says"),

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from analytics_assets.segment.model import Endpoint
+from analytics_assets.segment.windows import DAY, days_of
 
 
 def last_rows(keys: pa.Table) -> pa.Array:
@@ -19,17 +20,21 @@ def last_rows(keys: pa.Table) -> pa.Array:
     return last.combine_chunks().sort()
 
 
-def day_outside(endpoint: Endpoint, rows: pa.Table, month: str) -> date | None:
-    """Return a day that does not lie in the month asked for, ``None`` if all do.
+def day_outside(endpoint: Endpoint, rows: pa.Table, chain: str) -> date | None:
+    """Return a day that does not lie in what was asked for, ``None`` if all do.
 
     Args:
-        endpoint: a list of usage.
+        endpoint: a list by day.
         rows: rows of it.
-        month: first day of the month, ``YYYY-MM-DD``.
+        chain: first day of the month, ``YYYY-MM-DD``, or the window. The API may round the ends of
+            a window, so that a day before and after it belong to it.
     """
     found = pc.min_max(rows[endpoint.cursor_column]).as_py().values()
     days = [day.date() for day in found if day is not None]
-    return next((day for day in days if f"{day:%Y-%m}" != month[:7]), None)
+    if endpoint.monthly:
+        return next((day for day in days if f"{day:%Y-%m}" != chain[:7]), None)
+    first, last = days_of(chain)
+    return next((day for day in days if not first - DAY <= day <= last + DAY), None)
 
 
 def with_daily_figures(endpoint: Endpoint, month: pa.Table) -> pa.Table:

@@ -42,7 +42,7 @@ class Extraction:
         gone: chains whose parent is gone, or whose days are forgotten: whatever came of them does
             not count.
         doubts: why the list may have more than came; rows that came are good all the same.
-        unproved: months of usage that count as not loaded, so that the next run asks again.
+        unproved: months of usage and windows that count as not loaded; the next run asks again.
         warnings: what a person should look at.
 
     The threads that fetch and the one that types share it: a lock guards what they change.
@@ -226,14 +226,16 @@ class Extraction:
         for name in open_chains[:NAMED]:
             label = chain_label(self.endpoint, name)
             self.cast_doubt(f"{label}: {doubts[name]}" if label else doubts[name])
-        if self.endpoint.monthly:
-            empty = self._empty_past_months()
+        if self.endpoint.by_day:
+            empty = self._empty_past()
             self.unproved = frozenset({*open_chains, *empty})
             if empty:
-                self.warnings.append(_empty_text(empty))
+                self.warnings.append(_empty_text(self.endpoint, empty))
 
-    def _empty_past_months(self) -> list[str]:
-        past = sorted(name for name in self.chains if name < _current_month())
+    def _empty_past(self) -> list[str]:
+        """Return the months that are over, and windows, that were given and brought nothing."""
+        asked = sorted(self.chains.keys() - self.gone)
+        past = [n for n in asked if not self.endpoint.monthly or n < _current_month()]
         return [name for name in past if not self.chains[name].rows]
 
     def cast_doubt(self, doubt: str) -> None:
@@ -250,12 +252,14 @@ def _current_month() -> str:
     return f"{datetime.now(timezone.utc):%Y-%m}-01"
 
 
-def _empty_text(months: Sequence[str]) -> str:
-    more = f" and {len(months) - NAMED} more" if len(months) > NAMED else ""
+def _empty_text(endpoint: Endpoint, chains: Sequence[str]) -> str:
+    more = f" and {len(chains) - NAMED} more" if len(chains) > NAMED else ""
+    labels = (c[:7] if endpoint.monthly else chain_label(endpoint, c) for c in chains[:NAMED])
+    text = f"no rows came for {', '.join(labels)}{more}, so the next run asks again"
+    if endpoint.window:
+        return text
     return (
-        f"no rows came for {', '.join(month[:7] for month in months[:NAMED])}{more}, so the next"
-        " run asks again; if the workspace has none so early, set ANALYTICS_USAGE_START to its"
-        " first month"
+        f"{text}; if the workspace has none so early, set ANALYTICS_USAGE_START to its first month"
     )
 
 

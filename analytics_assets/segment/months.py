@@ -16,6 +16,8 @@ from analytics_assets.segment.errors import SettingError
 GRACE: Final = timedelta(days=7)
 """How far the newest loaded day may lie back before the month ahead of it is read again too."""
 DEFAULT_MONTHS: Final = 12
+FIRST_YEAR: Final = 2000
+"""No month of an earlier year is ever noted."""
 EARLIEST: Final = date(2011, 1, 1)
 """Segment was founded in 2011; an earlier month is a slip of the pen, and thousands of requests."""
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -41,14 +43,18 @@ class Loaded:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Loaded | None:
-        """Read what :meth:`to_state` wrote; ``None`` before the first load."""
+        """Read what :meth:`to_state` wrote; ``None`` before the first load.
+
+        Raises:
+            ValueError: somebody has edited it, so that it holds no months that the API could have.
+        """
         if "first_month" not in state or "newest_day" not in state:
             return None
-        return cls(
-            date.fromisoformat(state["first_month"]),
-            date.fromisoformat(state["newest_day"]),
-            frozenset(map(date.fromisoformat, state.get("due_months", ()))),
-        )
+        first, newest = (date.fromisoformat(state[name]) for name in ("first_month", "newest_day"))
+        due = frozenset(map(date.fromisoformat, state.get("due_months", ())))
+        if any(month.day != 1 or month.year < FIRST_YEAR for month in (first, *due)):
+            raise ValueError(f"no months: {first}, {sorted(due)}")
+        return cls(first, newest, due)
 
     def to_state(self) -> dict[str, Any]:
         """Return the JSON form for dlt's state."""

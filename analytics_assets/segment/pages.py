@@ -140,10 +140,13 @@ def next_cursor(
         if endpoint.paginated:
             chain.end_unproved = "a page came without 'data.pagination', so there may be more"
         return None
-    total = pagination.get("totalEntries")
-    if isinstance(total, int) and not isinstance(total, bool):
+    told = pagination.get("totalEntries")
+    total = _whole_number(told)
+    if total is not None:
         chain.moved = chain.moved or chain.total not in (None, total)
         chain.total = total
+    elif told is not None:
+        chain.end_unproved = "totalEntries is no whole number, so there may be more"
     if not endpoint.paginated:
         if pagination.get("next"):
             chain.end_unproved = "the answer names a next page, which this list is not known for"
@@ -159,6 +162,15 @@ def next_cursor(
         )
     chain.cursors.add(cursor)
     return cursor
+
+
+def _whole_number(value: Any) -> int | None:
+    """Read a count, which the API writes as text in other places; ``None`` if it is none."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return int(value) if value == value // 1 else None
 
 
 def fit_for_an_address(value: Any) -> bool:
@@ -229,5 +241,7 @@ def doubt_of(endpoint: Endpoint, chain: Chain) -> str:
         return "" if endpoint.cursor else MOVED
     if chain.total not in (None, chain.rows):
         return f"{chain.rows} rows came, but totalEntries says {chain.total}"
-    twice = endpoint.full_list and len(chain.keys) < chain.rows
-    return MOVED if twice and chain.pages > 1 else ""
+    twice = chain.rows - len(chain.keys) if endpoint.full_list else 0
+    if twice and chain.pages > 1:
+        return MOVED
+    return f"{twice} of {chain.rows} rows came twice, so others may be missing" if twice else ""

@@ -202,8 +202,9 @@ def _typing(reading: Reading, routes: Routes) -> Callable[[Any], pa.Table | None
         except Exception as error:  # noqa: BLE001 - a surprise in one resource must not end the rest
             extraction.fail(unexpected(error), chain)
             return None
-        if endpoint.monthly and (day := day_outside(endpoint, table, chain)):
-            text = f"a row of {day} came, so the API does not heed the month it is asked for"
+        if endpoint.by_day and (day := day_outside(endpoint, table, chain)):
+            asked = "month" if endpoint.monthly else "days"
+            text = f"a row of {day} came, so the API does not heed the {asked} it is asked for"
             extraction.fail(ResourceError(text, status=200), chain)
             return None
         rows[chain] = rows.get(chain, 0) + len(records)

@@ -84,23 +84,27 @@ def after_load(
     asked: Collection[str],
     refused: Collection[str],
     newest_day: date | None,
+    empty: Collection[str] = (),
 ) -> LoadedDays | None:
     """Return what is loaded once the rows of some windows are in the table.
 
-    Days that the API has forgotten count, as they will not come back. A reload that leaves a hole
-    between itself and the rest does not, nor does one without the newest day, which went on after
-    it was loaded.
+    Days that the API has forgotten count, as they will not come back. A window without any row does
+    not, nor do the days before it: they are asked for again. Nor does a reload that leaves a hole
+    between itself and the rest, or one without the newest day, which went on after it was loaded.
 
     Args:
         loaded: the days asked for before.
         asked: the windows asked for.
-        refused: those that brought nothing.
+        refused: those that the API has forgotten.
         newest_day: day of the newest row, ``None`` without any: the last day asked for then.
+        empty: those that brought nothing although the API gave them.
     """
-    granted = set(asked) - set(refused)
+    granted = set(asked) - set(refused) - set(empty)
     if not granted:
         return loaded
-    first, (last_start, last) = days_of(min(asked))[0], days_of(max(granted))
+    (last_start, last) = days_of(max(granted))
+    holes = [days_of(window)[1] + DAY for window in empty if window < max(granted)]
+    first = max([days_of(min(asked))[0], *holes])
     reached = newest_day if newest_day and newest_day >= last_start else last
     if loaded is None:
         return LoadedDays(first, reached)

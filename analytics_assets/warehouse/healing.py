@@ -41,6 +41,7 @@ from analytics_assets.warehouse.standing import (
 )
 from analytics_assets.warehouse.state import (
     declared_types,
+    drop_misshapen,
     forget,
     is_sound,
     stored_schema,
@@ -96,6 +97,8 @@ def restore_and_heal(
             # it may be a table of dlt's that is broken
             _look(pipeline, stored_schema(pipeline), endpoints, warehouse)
         raise
+    if drop_misshapen(pipeline):
+        log.warning(f"Parts of the state of the {group} group make no sense and are forgotten.")
     if pipeline.default_schema_name is None:
         _adopt_schema(pipeline, group)
     try:
@@ -306,12 +309,12 @@ class _Healing:
         return [] if columns is None else [name for name in stored if name not in columns]
 
     def _untrue(self, endpoint: Endpoint) -> bool:
-        """Tell whether the state of a history claims more than its table holds."""
-        if endpoint.full_list:
-            return False
+        """Tell whether the state makes no sense, or that of a history claims more than there is."""
         if not is_sound(self._pipeline, endpoint):
             self._log.warning(f"{endpoint.name}: its state makes no sense, so all is loaded again.")
             return True
+        if endpoint.full_list:
+            return False
         gone = [name for name in self._missing(endpoint, self._standing) if name != LOAD_ID]
         return bool(gone) or endpoint.name not in self._standing.tables
 

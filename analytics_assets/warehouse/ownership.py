@@ -111,7 +111,10 @@ def remember(workspace: Workspace) -> None:
 
 
 def _named_in(state: Any, group: str) -> Workspace | None:
-    found = cast(Mapping[str, Any], state).get("sources", {}).get(group, {}).get(KEY)
+    try:
+        found = cast(Mapping[str, Any], state).get("sources", {}).get(group, {}).get(KEY)
+    except AttributeError:  # edited by hand: as good as none
+        return None
     if not isinstance(found, dict) or not found.get("id"):
         return None
     return Workspace(*(str(found.get(part) or "") for part in ("id", "name", "slug")))

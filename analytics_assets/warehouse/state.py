@@ -5,7 +5,7 @@ A load moves it in the same package as the rows it describes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, Final, cast
@@ -16,7 +16,7 @@ from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment import windows
 from analytics_assets.segment.model import ColumnType, Endpoint
-from analytics_assets.segment.months import Loaded, after_load
+from analytics_assets.segment.months import FIRST_YEAR, Loaded, after_load
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.undeclared import Stored
 from analytics_assets.segment.windows import LoadedDays
@@ -25,6 +25,10 @@ FIELD: Final = "x-field"
 """Hint of a column in dlt's schema: the undeclared field that it was made for."""
 PEAK_DAYS: Final = timedelta(days=30)
 """How long the largest number of rows of a list is remembered, to compare with."""
+
+
+AHEAD: Final = timedelta(days=1)
+"""How far clocks of machines that take turns may be apart."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +76,48 @@ def declared_types(endpoint: Endpoint) -> Mapping[str, ColumnType]:
 
 
 def is_sound(pipeline: Pipeline, endpoint: Endpoint) -> bool:
-    """Tell whether the state of a history can be read, as it is not if somebody has edited it."""
+    """Tell whether the state of a resource can be read, as it is not if somebody has edited it.
+
+    Nor is one that claims days to come: what is written until then would be taken for loaded.
+    """
+    today = datetime.now(timezone.utc).date()
     try:
-        loaded_months(pipeline, endpoint)
-        loaded_days(pipeline, endpoint)
+        months, days = loaded_months(pipeline, endpoint), loaded_days(pipeline, endpoint)
         followed = _resource_state(pipeline, endpoint).get("incremental", {})
         newest = followed.get(endpoint.cursor_column, {}).get("last_value")
         position(pipeline, endpoint)
-    except (AttributeError, TypeError, ValueError):
+        top = _peak(_resource_state(pipeline, endpoint))
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        return False
+    reached = [loaded.newest for loaded in (months, days) if loaded]
+    reached += [*(months.due if months else ()), *([top.day] if top else ())]
+    if any(day > today + AHEAD for day in reached):
         return False
     return newest is None or isinstance(newest, datetime)
+
+
+def drop_misshapen(pipeline: Pipeline) -> bool:
+    """Drop parts of the state that have not the shape of any state; tell whether there were any.
+
+    Without that, they would end every run where they are looked into.
+    """
+    with pipeline.managed_state() as state:
+        whole = cast(dict[str, Any], state)
+        odd = _drop_what_is_no_object(whole, ["sources"])
+        sources = whole.get("sources", {})
+        odd += _drop_what_is_no_object(sources, list(sources))
+        for source in sources.values():
+            odd += _drop_what_is_no_object(source, ["resources"])
+            resources = source.get("resources", {})
+            odd += _drop_what_is_no_object(resources, list(resources))
+    return odd > 0
+
+
+def _drop_what_is_no_object(holder: dict[str, Any], names: Sequence[str]) -> int:
+    odd = [name for name in names if not isinstance(holder.get(name, {}), dict)]
+    for name in odd:
+        del holder[name]
+    return len(odd)
 
 
 def forget(pipeline: Pipeline, group: str, names: Collection[str]) -> None:
@@ -113,13 +149,16 @@ def loaded_days(pipeline: Pipeline, endpoint: Endpoint) -> LoadedDays | None:
 def position(pipeline: Pipeline, endpoint: Endpoint) -> datetime | None:
     """Return up to when a list that follows a cursor has been read; ``None`` before the first load.
 
-    Also if an earlier version noted a time to come: what was written since may not have been read.
+    Also if a time to come is noted: what was written since may not have been read.
+
     """
     state = _resource_state(pipeline, endpoint)
+    now = datetime.now(timezone.utc)
     if "position" in state:
-        return datetime.fromisoformat(state["position"])
+        noted_at = datetime.fromisoformat(state["position"]).astimezone(timezone.utc)
+        return noted_at if noted_at.year >= FIRST_YEAR and noted_at <= now + AHEAD else None
     followed = state.get("incremental", {}).get(endpoint.cursor_column, {}).get("last_value")
-    noted = isinstance(followed, datetime) and followed <= datetime.now(timezone.utc)
+    noted = isinstance(followed, datetime) and followed <= now
     return followed if noted else None
 
 
@@ -195,7 +234,8 @@ def _note_days(state: MutableMapping[str, Any], reading: Reading, today: date) -
         return
     newest = min(staging.newest.date(), today) if staging and staging.newest else None
     before = LoadedDays.from_state(state)
-    loaded = windows.after_load(before, extraction.chains, extraction.gone, newest)
+    gone, empty = extraction.gone, extraction.unproved
+    loaded = windows.after_load(before, extraction.chains, gone, newest, empty)
     if loaded:
         state.update(loaded.to_state())
 
