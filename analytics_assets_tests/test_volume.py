@@ -317,7 +317,9 @@ def test_parts_of_the_key_that_are_missing_are_empty_text(
         {"source": {"id": "t"}, "eventName": "Order Started", "series": []},
     ]
     body = orjson.dumps({"data": {"result": entries, "pagination": {}}})
-    project.sandbox.intercept = lambda _: Reply(body=body)
+    project.sandbox.intercept = lambda info: (
+        EMPTY if info.params.get("startTime", "9") < "2026-02-04" else Reply(body=body)
+    )
     with at(project, NOW):
         for _ in range(2):
             load(project)
@@ -382,8 +384,11 @@ def test_references_say_nothing_of_calls_without_a_source(start: Start) -> None:
     entries: list[dict[str, Any]] = [{"total": 3, "series": [point]}]
 
     def answer(info: RequestInfo) -> Reply | None:
-        body = {"data": {"result": entries, "pagination": {}}}
-        return Reply(body=orjson.dumps(body)) if info.path == ROW.path else None
+        if info.path != ROW.path:
+            return None
+        if info.params["startTime"] < "2026-02-04":
+            return EMPTY
+        return Reply(body=orjson.dumps({"data": {"result": entries, "pagination": {}}}))
 
     project.sandbox.intercept = answer
     with at(project, NOW):
