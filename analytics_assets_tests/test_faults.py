@@ -466,7 +466,17 @@ def test_what_has_been_loaded_before_is_no_missing_feature(loaded: Project, stat
     assert set(materialized(result)) == {e.name for e in in_group("inventory")} - lost
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"message": "Forbidden"}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"{}",
+        b'{"message": "Forbidden"}',
+        b'{"errors": [{"code": "403", "detail": "blocked by proxy"}]}',
+        b'{"errors": [{}]}',
+    ],
+)
 @pytest.mark.parametrize("status", [403, 404])
 def test_an_answer_that_is_not_the_api_s_is_no_missing_feature(
     project: Project, status: int, body: bytes

@@ -148,6 +148,20 @@ def test_the_rows_tell_where_the_workspace_is_refused(build: Build, kind: str, s
     project.assert_equal(["users", *NAMED])
 
 
+def test_rows_of_two_workspaces_tell_nothing(build: Build) -> None:
+    """Prevents that the first row decides whose a list is, and rows of another one are loaded."""
+    project, other = build("duckdb")
+    assert failure_of(project.materialize("sources")) == ""
+    before = everything(project)
+    half = len(project.sandbox.served("sources")) // 2
+    for record in other.sandbox.served("sources")[:half]:
+        project.sandbox.workspace.put("sources", record)
+    refuse_workspace(project, 403)
+    text = failure_of(project.materialize("sources"))
+    assert "The rows of sources name several workspaces" in text
+    assert everything(project) == before
+
+
 def test_a_record_tells_where_no_row_does(build: Build) -> None:
     """Prevents that users of another workspace are loaded, as they do not say whose they are."""
     project, other = build("duckdb")

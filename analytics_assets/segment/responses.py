@@ -54,12 +54,16 @@ class Answer:
 
     @cached_property
     def errors(self) -> list[dict[str, Any]]:
-        """The ``errors`` of a failure; empty when the body is something else, such as HTML."""
+        """The ``errors`` of a failure; empty when the body is something else, such as HTML.
+
+        Each has a ``type`` and a ``message`` (docsite); those of a gateway have neither.
+        """
         try:
             errors = orjson.loads(self.content)["errors"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return []
-        return [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
+        found = errors if isinstance(errors, list) else []
+        return [e for e in found if isinstance(e, dict) and e.keys() & {"type", "message"}]
 
 
 def is_transient(status: int) -> bool:

@@ -106,14 +106,24 @@ def _explained(error: ResourceError) -> ResourceError:
 
 
 def _of_rows(reading: Reading) -> str:
-    """Return the workspace that the rows of a list name, nothing if there are none."""
+    """Return the workspace that the rows of a list name, nothing if there are none.
+
+    Raises:
+        ResourceError: they name several.
+    """
     if reading.failure or reading.staging is None:
         return ""
+    found: set[str] = set()
     for table in reading.staging.tables(reading.typer.undeclared):
-        for identifier in table["workspace_id"].unique().to_pylist():
-            if identifier:
-                return str(identifier)
-    return ""
+        found.update(map(str, filter(None, table["workspace_id"].unique().to_pylist())))
+    if len(found) > 1:
+        raise ResourceError(
+            f"The rows of {reading.endpoint.name} name several workspaces,"
+            f" {', '.join(sorted(found))}, and the token's own cannot be read"
+            f" (GET {WORKSPACE.path}), so nothing was loaded; give it a role that may read it",
+            status=200,
+        )
+    return next(iter(found), "")
 
 
 def _first(session: ApiSession, endpoint: Endpoint) -> str:
