@@ -366,3 +366,109 @@ def dlt_destination(project: Project) -> Any:
     if isinstance(project, PostgresProject):
         return dlt.destinations.postgres(project.url)
     return dlt.destinations.duckdb(str(project.database))
+
+
+on_each = pytest.mark.parametrize(
+    "project", ["duckdb", pytest.param("postgres", marks=pytest.mark.heavy)], indirect=True
+)
+REFUSED_REPORTS = {
+    "other table": (
+        ["CREATE TABLE {a}.idle_sources AS SELECT 1 AS id, 'mine' AS name"],
+        "the dataset '{a}' holds a table idle_sources of somebody else's; rename it, or load into"
+        " another dataset, with ANALYTICS_DATASET",
+        "DROP TABLE {a}.idle_sources",
+    ),
+    "empty table": (
+        ["CREATE TABLE {a}.idle_sources (id bigint, name varchar)"],
+        "the dataset '{a}' holds a table idle_sources of somebody else's; rename it, or load into"
+        " another dataset, with ANALYTICS_DATASET",
+        "DROP TABLE {a}.idle_sources",
+    ),
+    "table of another dlt pipeline": (
+        ["CREATE TABLE {a}.idle_sources AS SELECT 'x' AS source_id, '1' AS _dlt_load_id"],
+        "the dataset '{a}' holds a table idle_sources of somebody else's; rename it, or load into"
+        " another dataset, with ANALYTICS_DATASET",
+        "DROP TABLE {a}.idle_sources",
+    ),
+    "view": (
+        ["CREATE VIEW {a}.idle_sources AS SELECT 1 AS id"],
+        "idle_sources is a view in the dataset '{a}'; rename or drop it, and the next run makes"
+        " the table",
+        "DROP VIEW {a}.idle_sources",
+    ),
+    "other table in staging": (
+        ["CREATE TABLE {s}.idle_sources AS SELECT 1 AS id"],
+        "the dataset '{s}', in which dlt puts rows before it merges them, holds another table"
+        " idle_sources; rename or drop it, and the next run makes its own",
+        "DROP TABLE {s}.idle_sources",
+    ),
+}
+
+
+@on_each
+@pytest.mark.parametrize("case", REFUSED_REPORTS)
+def test_a_report_writes_into_no_table_of_somebody_elses(project: Project, case: str) -> None:
+    """Prevents that a user's table of that name is altered, or costs the other reports."""
+    statements, sentence, way_out = REFUSED_REPORTS[case]
+    by_hand(project, *statements)
+    place = {"a": project.dataset, "s": f"{project.dataset}_staging"}
+    theirs = f"SELECT * FROM {place['s' if 'staging' in case else 'a']}.idle_sources"
+    before = project.query(theirs)
+    result = project.materialize("idle_sources", "governance_gaps")
+    expected = f"idle_sources (report): {sentence.format(**place)}; nothing was loaded"
+    assert failure_of(result).splitlines()[1:] == [expected]
+    assert set(materialized(result)) == {"governance_gaps"}
+    assert project.query(theirs) == before
+    by_hand(project, way_out)
+    assert failure_of(project.materialize("idle_sources", "governance_gaps")) == ""
+
+
+HEALED_REPORTS = {
+    "table": (["DROP TABLE {a}.idle_sources"], "dropped: idle_sources."),
+    "column": (["ALTER TABLE {a}.idle_sources DROP COLUMN name"], "before: the column name."),
+    "key": (
+        ["ALTER TABLE {a}.idle_sources DROP COLUMN source_id"],
+        "before: the column source_id.",
+    ),
+    "load id": (
+        ["ALTER TABLE {a}.idle_sources DROP COLUMN _dlt_load_id"],
+        "before: the column _dlt_load_id.",
+    ),
+    "type": (
+        ["ALTER TABLE {a}.idle_sources ALTER COLUMN name TYPE bigint USING NULL"],
+        "dropped or changed before: the column name.",
+    ),
+    "staging table": (["DROP TABLE {s}.idle_sources"], ""),
+    "staging column": (["ALTER TABLE {s}.idle_sources DROP COLUMN _dlt_load_id"], ""),
+    "staging type": (
+        ["ALTER TABLE {s}.idle_sources ALTER COLUMN name TYPE bigint USING NULL"],
+        "",
+    ),
+    "staging dataset": (["DROP SCHEMA {s} CASCADE"], ""),
+    "both": (["DROP TABLE {a}.idle_sources", "DROP SCHEMA {s} CASCADE"], "dropped: idle_sources."),
+    "state and table": (
+        ["DROP TABLE {a}._dlt_pipeline_state", "DROP TABLE {a}.idle_sources"],
+        "dropped: idle_sources.",
+    ),
+}
+
+
+@on_each
+@pytest.mark.parametrize("case", HEALED_REPORTS)
+def test_the_table_of_a_report_is_whole_again(
+    project: Project, case: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents a report that fails for ever because its table was dropped or altered by hand."""
+    statements, warning = HEALED_REPORTS[case]
+    assert failure_of(project.materialize("idle_sources", "governance_gaps")) == ""
+    before = project.rows("idle_sources")
+    assert before
+    by_hand(project, *statements)
+    for warned in (warning, ""):
+        capfd.readouterr()
+        result = project.materialize("idle_sources", "governance_gaps")
+        assert failure_of(result) == ""
+        assert project.rows("idle_sources") == before
+        told = [line for line in capfd.readouterr().err.splitlines() if "ade again, as" in line]
+        assert len([line for line in told if "idle_sources" in line]) == bool(warned)
+        assert warned in "".join(told)

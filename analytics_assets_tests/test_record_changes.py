@@ -185,3 +185,74 @@ def test_a_dropped_table_is_made_again(start: Callable[..., Project]) -> None:
         assert [row[4:] for row in told(project)] == [(source["slug"], slug)]
         execute(project, "DROP TABLE analytics.record_changes")
         source = {**source, "slug": slug}
+
+
+THEIRS = {
+    "rows": "CREATE TABLE analytics.record_changes AS SELECT 1 AS id, 'mine' AS note",
+    "empty": "CREATE TABLE analytics.record_changes (id bigint, note varchar)",
+    "view": "CREATE VIEW analytics.record_changes AS SELECT 1 AS id",
+}
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("case", THEIRS)
+def test_a_table_of_somebody_elses_costs_no_list(
+    start: Callable[..., Project], capfd: pytest.CaptureFixture[str], case: str, known: bool
+) -> None:
+    """Prevents that a user's table of that name is altered, or fails every list that changes."""
+    project = start(OPTIONS, ANALYTICS_FORGET_DAYS="1")
+    assert failure_of(project.materialize("labels", "sources")) == ""
+    if known:
+        relabel(project, "before")
+        execute(project, "DROP TABLE analytics.record_changes")
+    execute(project, THEIRS[case])
+    before = project.query("SELECT * FROM analytics.record_changes")
+    capfd.readouterr()
+    relabel(project, "after")
+    told = [line for line in capfd.readouterr().err.splitlines() if "is not recorded" in line]
+    [line] = told
+    assert "record_changes" in line
+    assert "rename" in line
+    assert project.query("SELECT * FROM analytics.record_changes") == before
+    execute(project, f"DROP {'VIEW' if case == 'view' else 'TABLE'} analytics.record_changes")
+    relabel(project, "at last")
+    assert project.query("SELECT before, after FROM analytics.record_changes") == [
+        ("after", "at last")
+    ]
+
+
+def relabel(project: Project, text: str) -> None:
+    """Change a label and load it."""
+    label = project.sandbox.served("labels")[2]
+    project.sandbox.workspace.put("labels", {**label, "description": text})
+    result = project.materialize("labels", "sources")
+    assert failure_of(result) == ""
+    assert text in {row["description"] for row in project.rows("labels")}
+
+
+@pytest.mark.parametrize("column", ["since", "asset", "is_personal", "_dlt_load_id"])
+def test_a_dropped_column_is_made_again(start: Callable[..., Project], column: str) -> None:
+    """Prevents that a column which was dropped by hand fails every list that changes."""
+    project = start(OPTIONS, ANALYTICS_FORGET_DAYS="1")
+    assert failure_of(project.materialize("labels", "sources")) == ""
+    relabel(project, "one")
+    execute(project, f"ALTER TABLE analytics.record_changes DROP COLUMN {column}")
+    relabel(project, "two")
+    found = project.query(f"SELECT after, {column} IS NULL FROM analytics.record_changes")
+    assert sorted(found) == [("one", column != "_dlt_load_id"), ("two", False)]
+
+
+def test_a_changed_type_costs_no_list(
+    start: Callable[..., Project], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents that a type which was changed by hand fails every list that changes."""
+    project = start(OPTIONS)
+    assert failure_of(project.materialize("labels", "sources")) == ""
+    relabel(project, "one")
+    execute(project, "ALTER TABLE analytics.record_changes ALTER COLUMN moment TYPE varchar")
+    capfd.readouterr()
+    relabel(project, "two")
+    assert (
+        "is not recorded. record_changes: in its table the column moment is text where timestamp"
+        " belongs; give it the type that it had, or drop the table" in capfd.readouterr().err
+    )

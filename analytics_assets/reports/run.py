@@ -32,6 +32,7 @@ from analytics_assets.warehouse.connections import interruptible
 from analytics_assets.warehouse.destination import new_pipeline, pipeline_name, restore
 from analytics_assets.warehouse.dlt_config import configure_dlt, only_errors_logged
 from analytics_assets.warehouse.faults import is_away, load_error
+from analytics_assets.warehouse.healing import heal_replaced
 from analytics_assets.warehouse.known_secrets import learn_secrets
 from analytics_assets.warehouse.locks import exclusive, open_database
 from analytics_assets.warehouse.own_tables import RECORD_CHANGES
@@ -102,6 +103,7 @@ def run_reports(
                     answers = _answers(pipeline, warehouse, outcomes, parameters, log)
                     still_held()
                     wanted = [o for o in outcomes if load is None or o.report.name in load]
+                    _heal(pipeline, warehouse, [o for o in wanted if not o.failure], log)
                     _load(pipeline, warehouse, answers, wanted, Path(folder), log)
         except AnalyticsError as error:
             for outcome in outcomes:
@@ -149,6 +151,16 @@ def _answer(connection: duckdb.DuckDBPyConnection, outcome: ReportOutcome) -> pa
     return rows
 
 
+def _heal(
+    pipeline: Pipeline, warehouse: WarehouseSettings, outcomes: Sequence[ReportOutcome], log: Log
+) -> None:
+    """Make again what was dropped by hand; note in the outcome why a table may not be replaced."""
+    reports = [outcome.report for outcome in outcomes]
+    refused = heal_replaced(pipeline, GROUP, reports, warehouse, log) if reports else {}
+    for outcome in outcomes:
+        outcome.failure = outcome.failure or refused.get(outcome.report.name)
+
+
 def _load(
     pipeline: Pipeline,
     warehouse: WarehouseSettings,
@@ -158,7 +170,7 @@ def _load(
     log: Log,
 ) -> None:
     """Load all answers as one package; each by itself if that fails."""
-    good = [outcome for outcome in outcomes if outcome.report.name in answers]
+    good = [outcome for outcome in outcomes if outcome.failure is None]
     if not good:
         return
     try:

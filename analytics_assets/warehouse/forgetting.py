@@ -19,7 +19,12 @@ from analytics_assets.warehouse.state import stored_columns, stored_schema
 
 
 def forget(
-    sql: Sql, pipeline: Pipeline, names: Sequence[str], warehouse: WarehouseSettings
+    sql: Sql,
+    pipeline: Pipeline,
+    names: Sequence[str],
+    warehouse: WarehouseSettings,
+    *,
+    recorded: bool,
 ) -> Mapping[str, int]:
     """Blank personal columns of rows marked as deleted, and of events, that are older than is kept.
 
@@ -32,6 +37,7 @@ def forget(
         pipeline: knows which columns the tables have.
         names: the tables that have been loaded.
         warehouse: says how many days are kept; its destination updates rows in place.
+        recorded: whether changes are recorded: else the table of that name is somebody else's.
 
     Returns:
         The rows that lost something, by table.
@@ -44,7 +50,8 @@ def forget(
     for endpoint in (BY_NAME[name] for name in names):
         if columns := _personal_columns(endpoint, schema):
             forgotten[endpoint.name] = _forget(sql, endpoint, columns, before)
-    _forget_changes(sql, names, before)
+    if recorded:
+        _forget_changes(sql, names, before)
     return forgotten
 
 

@@ -9,7 +9,7 @@ else's, the assets concerned are refused, with the way out.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,13 +22,13 @@ from dlt.destinations.exceptions import DatabaseException
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
-from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
 from analytics_assets.segment.errors import AnalyticsError, ResourceError, SettingError
 from analytics_assets.segment.foreign_text import root_message
-from analytics_assets.segment.model import DELETED_AT, ColumnType, Endpoint, Group
+from analytics_assets.segment.model import DELETED_AT, ColumnType, Endpoint, Group, Table
 from analytics_assets.segment.settings import Log
 from analytics_assets.warehouse.destination import restore
-from analytics_assets.warehouse.own_tables import RECORD_CHANGES
+from analytics_assets.warehouse.other_pipelines import ROW_ID, refuse_other_pipelines
+from analytics_assets.warehouse.own_tables import RECORD_CHANGES, OwnTable
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
 from analytics_assets.warehouse.standing import (
@@ -49,8 +49,6 @@ from analytics_assets.warehouse.state import (
 )
 
 LOAD_ID: Final = "_dlt_load_id"
-ROW_ID: Final = "_dlt_id"
-"""dlt gives it to every row that it normalizes itself, and to none of a table of ours."""
 TYPES_READ_BACK: Final = ("duckdb", "postgres")
 """Destinations that give every type of ours back as it was declared."""
 AGAIN: Final = "and the next run loads all of it again"
@@ -62,7 +60,7 @@ class Healed:
 
     Attributes:
         types: columns and types of the tables that are there, by table.
-        refused: why an asset may not be loaded, by name.
+        refused: why an asset may not be loaded, or changes not be recorded, by name of the table.
     """
 
     types: dict[str, Mapping[str, ColumnType]] = field(default_factory=dict)
@@ -99,13 +97,38 @@ def restore_and_heal(
         raise
     if drop_misshapen(pipeline):
         log.warning(f"Parts of the state of the {group} group make no sense and are forgotten.")
+    return _heal(pipeline, group, endpoints, warehouse, log)
+
+
+def heal_replaced(
+    pipeline: Pipeline, group: str, tables: Sequence[Table], warehouse: WarehouseSettings, log: Log
+) -> Mapping[str, ResourceError]:
+    """Compare tables that are going to be replaced as a whole; return why some may not be, by name.
+
+    Args:
+        pipeline: in step with the destination, which is open.
+        group: the schema that dlt stores of the tables.
+        tables: what is to be replaced.
+        warehouse: the destination.
+        log: told what has been made again.
+
+    Raises:
+        AnalyticsError: dlt's own tables are broken, or the destination does not answer.
+    """
+    return _heal(pipeline, group, tables, warehouse, log).refused
+
+
+def _heal(
+    pipeline: Pipeline, group: str, tables: Sequence[Table], warehouse: WarehouseSettings, log: Log
+) -> Healed:
     if pipeline.default_schema_name is None:
         _adopt_schema(pipeline, group)
+    endpoints = [table for table in tables if isinstance(table, Endpoint)]
     try:
         schema = stored_schema(pipeline)
-        standing, staging = _look(pipeline, schema, endpoints, warehouse)
-        _refuse_other_pipelines(pipeline, schema, endpoints, standing, warehouse, log)
-        return _Healing(pipeline, schema, group, warehouse, standing, staging, log).of(endpoints)
+        standing, staging = _look(pipeline, schema, tables, warehouse)
+        refuse_other_pipelines(pipeline, schema, endpoints, standing, warehouse, log)
+        return _Healing(pipeline, schema, group, warehouse, standing, staging, log).of(tables)
     except (DestinationException, PipelineStepFailed) as error:
         raise AnalyticsError(
             f"The tables of the dataset {warehouse.dataset!r} cannot be compared with what dlt has"
@@ -116,15 +139,14 @@ def restore_and_heal(
 def _look(
     pipeline: Pipeline,
     schema: Schema,
-    endpoints: Sequence[Endpoint],
+    tables: Sequence[Table],
     warehouse: WarehouseSettings,
 ) -> tuple[Standing, Standing | None]:
-    names = [endpoint.name for endpoint in endpoints]
-    known = [endpoint.name for endpoint in endpoints if stored_types(schema, endpoint)]
-    if RECORD_CHANGES.name in schema.tables:
-        names, known = [*names, RECORD_CHANGES.name], [*known, RECORD_CHANGES.name]
+    names = [table.name for table in tables]
+    written = [*tables, *_also_written(tables)]
+    known = [table.name for table in written if stored_types(schema, table)]
     with pipeline.destination_client() as client:
-        standing = look(client, warehouse, names, known)
+        standing = look(client, warehouse, [table.name for table in written], known)
         staging = look_at_staging(client, names) if warehouse.stages else None
     for name, needed in DLT_TABLES.items():
         missing = needed.difference(standing.tables.get(name, needed))
@@ -137,7 +159,13 @@ def _look(
     return standing, staging
 
 
-def _adopt_schema(pipeline: Pipeline, group: Group) -> None:
+def _also_written(tables: Sequence[Table]) -> Sequence[Table]:
+    """Return the table in which a load of lists records what it changes."""
+    lists = any(isinstance(table, Endpoint) and table.full_list for table in tables)
+    return [RECORD_CHANGES] if lists else []
+
+
+def _adopt_schema(pipeline: Pipeline, group: str) -> None:
     """Take the schema that is stored, where the state that names it has gone, or never came."""
     try:
         with pipeline.destination_client() as client:
@@ -151,50 +179,6 @@ def _adopt_schema(pipeline: Pipeline, group: Group) -> None:
             cast(Any, pipeline).default_schema_name = schema.name  # None at first, dlt's types say
 
 
-def _refuse_other_pipelines(
-    pipeline: Pipeline,
-    schema: Schema,
-    endpoints: Sequence[Endpoint],
-    standing: Standing,
-    warehouse: WarehouseSettings,
-    log: Log,
-) -> None:
-    """Refuse to load beside the tables of a plain dlt script; name secrets that it left.
-
-    Raises:
-        SettingError: one of the tables to load is such a table.
-    """
-    clear = [name for name in _clear_text_tables() if name in standing.names]
-    secrets = f"{', '.join(clear)} hold{'' if len(clear) > 1 else 's'} secrets in clear text"
-    if _others(schema, endpoints, standing):
-        with pipeline.destination_client() as client:
-            everything = look(client, warehouse, list(BY_NAME), ())
-        others = ", ".join(_others(schema, ENDPOINTS, everything))
-        more = f" ({secrets})" if clear else ""
-        raise SettingError(
-            f"The dataset {standing.dataset!r} holds tables that another dlt pipeline made:"
-            f" {others}{more}. Load into another dataset, with ANALYTICS_DATASET, or"
-            " drop them with their child tables, and the next run makes them anew."
-        )
-    if clear:
-        log.warning(f"In the dataset {standing.dataset!r}, {secrets}; drop what is not needed.")
-
-
-def _others(schema: Schema, endpoints: Iterable[Endpoint], standing: Standing) -> list[str]:
-    """Return the tables whose rows dlt has normalized itself."""
-    return [
-        endpoint.name
-        for endpoint in endpoints
-        if ROW_ID in standing.tables.get(endpoint.name, ())
-        and ROW_ID not in stored_types(schema, endpoint)
-    ]
-
-
-def _clear_text_tables() -> list[str]:
-    """Return the child tables into which dlt, left to itself, would put lists of secrets."""
-    return [f"{e.name}__{column.name}" for e in ENDPOINTS for column in e.columns if column.secret]
-
-
 class _Healing:
     """Compares what stands in the destination with what should, table by table."""
 
@@ -202,7 +186,7 @@ class _Healing:
         self,
         pipeline: Pipeline,
         schema: Schema,
-        group: Group,
+        group: str,
         warehouse: WarehouseSettings,
         standing: Standing,
         staging: Standing | None,
@@ -217,64 +201,77 @@ class _Healing:
         self._log = log
         self._healed = Healed()
 
-    def of(self, endpoints: Sequence[Endpoint]) -> Healed:
-        """Judge and heal the tables of ``endpoints``."""
-        healed = self._healed
-        for endpoint in endpoints:
-            if fault := self._fault(endpoint) or self._staging_fault(endpoint):
-                healed.refused[endpoint.name] = ResourceError(f"{fault}; nothing was loaded")
-        sound = [endpoint for endpoint in endpoints if endpoint.name not in healed.refused]
-        healed.types = {endpoint.name: self._types(endpoint) for endpoint in sound}
+    def of(self, tables: Sequence[Table]) -> Healed:
+        """Judge and heal ``tables``, and where a load of them records what it changes."""
+        healed, written = self._healed, [*tables, *_also_written(tables)]
+        for table in written:
+            if fault := self._fault(table) or self._staging_fault(table):
+                self._refuse(table.name, fault)
+        written = [table for table in written if table.name not in healed.refused]
+        sound = [table for table in tables if table.name not in healed.refused]
+        healed.types = {table.name: self._types(table) for table in sound}
         self._make_tables(self._gone_of_dlt())
         # before the tables: what is there again must never be taken for loaded
-        forget(self._pipeline, self._group, [e.name for e in sound if self._untrue(e)])
-        self._make_tables(self._gone(sound))
-        self._add_columns(sound)
+        forget(self._pipeline, self._group, [t.name for t in sound if self._untrue(t)])
+        self._make_tables(self._gone(written))
+        self._add_columns(written)
         self._drop_staging(sound)
         return healed
 
+    def _refuse(self, name: str, fault: str) -> None:
+        end = "" if name == RECORD_CHANGES.name else "; nothing was loaded"
+        self._healed.refused[name] = ResourceError(f"{fault}{end}")
+
     # What is wrong with a table.
 
-    def _fault(self, endpoint: Endpoint) -> str | None:
+    def _fault(self, table: Table) -> str | None:
         """Say why rows must not go into a table as it stands, ``None`` if they may."""
-        standing, name = self._standing, endpoint.name
+        standing, name = self._standing, table.name
         if name in standing.views:
             return f"{name} is a view in the dataset {standing.dataset!r}; {_RENAME_IT}"
         columns = standing.tables.get(name)
         if columns is None:
             return None
-        if not self._is_ours(endpoint, columns):
+        if not self._is_ours(table, columns):
             return (
                 f"the dataset {standing.dataset!r} holds a table {name} of somebody else's;"
                 " rename it, or load into another dataset, with ANALYTICS_DATASET"
             )
-        lost = [key for key in endpoint.key_columns if key not in columns]
-        if lost:
+        again = f", {AGAIN}" if isinstance(table, Endpoint) else ""
+        lost = [key for key in table.key_columns if key not in columns]
+        if lost and isinstance(table, Endpoint):
             return (
                 f"its table has lost {_columns(lost)}, part of the key; put it back, or drop the"
-                f" table, {AGAIN}"
+                f" table{again}"
             )
-        if wrong := self._other_types(endpoint, columns):
+        if (wrong := self._mistyped(table, columns)) and not _is_replaced(table):
+            told = [f"the column {c} is {columns[c]} where {kind} belongs" for c, kind in wrong]
             return (
-                f"in its table {', '.join(wrong)}; give it the type that it had, or drop the table,"
-                f" {AGAIN}"
+                f"in its table {', '.join(told)}; give it the type that it had, or drop the table"
+                f"{again}"
             )
         return None
 
-    def _is_ours(self, endpoint: Endpoint, columns: Columns) -> bool:
+    def _is_ours(self, table: Table, columns: Columns) -> bool:
         """Tell by its columns whether a table is one that a load has made."""
-        known = stored_types(self._schema, endpoint)
+        known = stored_types(self._schema, table)
+        if not isinstance(table, Endpoint) and ROW_ID in columns and ROW_ID not in known:
+            return False
         if known:  # a few may have been dropped
             there = sum(name in columns for name in known)
             return LOAD_ID in columns or there * 2 > len(known)
-        made = {LOAD_ID, *endpoint.key_columns, *([DELETED_AT] if endpoint.full_list else [])}
+        declared = declared_types(table)
+        if not isinstance(table, Endpoint):  # whose key may be a mere id, as anybody's
+            return LOAD_ID in columns and len(declared.keys() & columns.keys()) * 2 > len(declared)
+        made = {LOAD_ID, *table.key_columns, *({DELETED_AT} & declared.keys())}
         return made <= columns.keys()
 
-    def _staging_fault(self, endpoint: Endpoint) -> str | None:
-        staging, name = self._staging, endpoint.name
+    def _staging_fault(self, table: Table) -> str | None:
+        staging, name = self._staging, table.name
         if staging is None:
             return None
-        if name in staging.views or LOAD_ID not in staging.tables.get(name, (LOAD_ID,)):
+        columns = staging.tables.get(name)
+        if name in staging.views or (columns is not None and not self._is_ours(table, columns)):
             return (
                 f"the dataset {staging.dataset!r}, in which dlt puts rows before it merges them,"
                 f" holds another {'view' if name in staging.views else 'table'} {name};"
@@ -282,41 +279,41 @@ class _Healing:
             )
         return None
 
-    def _other_types(self, endpoint: Endpoint, columns: Columns) -> list[str]:
+    def _mistyped(self, table: Table, columns: Columns) -> Sequence[tuple[str, ColumnType]]:
+        """Return the columns of another type than they should have, and which that is."""
         if self._warehouse.destination not in TYPES_READ_BACK:
             return []
-        expected = self._expected(endpoint)
+        expected = {**declared_types(table), **stored_types(self._schema, table)}
         return [
-            f"the column {name} is {columns[name]} where {kind} belongs"
+            (name, kind)
             for name, kind in expected.items()
             if columns.get(name) and columns[name] != kind
         ]
 
-    def _expected(self, endpoint: Endpoint) -> Mapping[str, ColumnType]:
-        return {**declared_types(endpoint), **stored_types(self._schema, endpoint)}
-
-    def _types(self, endpoint: Endpoint) -> Mapping[str, ColumnType]:
+    def _types(self, table: Table) -> Mapping[str, ColumnType]:
         """Return the types of a table: as stored, or as found where nothing is stored."""
-        stored = stored_types(self._schema, endpoint)
-        found = self._standing.tables.get(endpoint.name, {})
+        stored = stored_types(self._schema, table)
+        found = self._standing.tables.get(table.name, {})
         kinds: Any = {name: kind for name, kind in found.items() if kind}
-        return stored or {**declared_types(endpoint), **kinds} if found else stored
+        return stored or {**declared_types(table), **kinds} if found else stored
 
-    def _missing(self, endpoint: Endpoint, standing: Standing) -> list[str]:
+    def _missing(self, table: Table, standing: Standing) -> list[str]:
         """Return the columns that dlt has stored and the table lacks; none without a table."""
-        columns = standing.tables.get(endpoint.name)
-        stored = stored_types(self._schema, endpoint)
+        columns = standing.tables.get(table.name)
+        stored = stored_types(self._schema, table)
         return [] if columns is None else [name for name in stored if name not in columns]
 
-    def _untrue(self, endpoint: Endpoint) -> bool:
+    def _untrue(self, table: Table) -> bool:
         """Tell whether the state makes no sense, or that of a history claims more than there is."""
-        if not is_sound(self._pipeline, endpoint):
-            self._log.warning(f"{endpoint.name}: its state makes no sense, so all is loaded again.")
-            return True
-        if endpoint.full_list:
+        if not isinstance(table, Endpoint):
             return False
-        gone = [name for name in self._missing(endpoint, self._standing) if name != LOAD_ID]
-        return bool(gone) or endpoint.name not in self._standing.tables
+        if not is_sound(self._pipeline, table):
+            self._log.warning(f"{table.name}: its state makes no sense, so all is loaded again.")
+            return True
+        if table.full_list:
+            return False
+        gone = [name for name in self._missing(table, self._standing) if name != LOAD_ID]
+        return bool(gone) or table.name not in self._standing.tables
 
     # Making again what is missing.
 
@@ -324,11 +321,9 @@ class _Healing:
         known = self._schema.tables if self._pipeline.default_schema_name else ()
         return [n for n in DLT_TABLES if n in known and n not in self._standing.tables]
 
-    def _gone(self, endpoints: Sequence[Endpoint]) -> list[str]:
+    def _gone(self, tables: Sequence[Table]) -> list[str]:
         """Return the tables that dlt takes to be there, and that are not."""
-        stored = [e.name for e in endpoints if stored_types(self._schema, e)]
-        if RECORD_CHANGES.name in self._schema.tables:
-            stored.append(RECORD_CHANGES.name)
+        stored = [table.name for table in tables if stored_types(self._schema, table)]
         return [name for name in stored if name not in self._standing.tables]
 
     def _make_tables(self, names: Sequence[str]) -> None:
@@ -339,26 +334,34 @@ class _Healing:
                 self._try(name, partial(client.update_stored_schema, [name], force=True))
         self._log.warning(f"Made again, as it had been dropped: {', '.join(names)}.")
 
-    def _add_columns(self, endpoints: Sequence[Endpoint]) -> None:
-        missing = {e.name: self._missing(e, self._standing) for e in endpoints}
-        for name, columns in missing.items():
-            if columns:
-                self._try(name, partial(self._add, name, columns))
-                self._log.warning(f"{name}: made again, as dropped before: {_columns(columns)}.")
+    def _add_columns(self, tables: Sequence[Table]) -> None:
+        for table in tables:
+            name, columns = table.name, self._standing.tables.get(table.name, {})
+            wrong = [column for column, _ in self._mistyped(table, columns)]
+            if bad := [*self._missing(table, self._standing), *wrong]:
+                self._try(name, partial(self._add, name, bad, wrong))
+                changed = "dropped or changed" if wrong else "dropped"
+                self._log.warning(f"{name}: made again, as {changed} before: {_columns(bad)}.")
 
-    def _add(self, table: str, names: Collection[str]) -> None:
+    def _add(self, table: str, names: Collection[str], wrong: Collection[str]) -> None:
         with open_sql(self._pipeline.destination_client()) as sql:
-            for statement in self._alterations(table, names):
+            for statement in self._alterations(table, names, wrong):
                 sql.rows(statement)
             if LOAD_ID in names:  # a row without it would never count as one that did not come
                 place, column = sql.table(table), sql.column(LOAD_ID)
                 sql.rows(f"UPDATE {place} SET {column} = '' WHERE {column} IS NULL")
 
-    def _alterations(self, table: str, names: Collection[str]) -> Iterator[str]:
-        """Yield the SQL that adds columns; without NOT NULL, as there may be rows."""
+    def _alterations(
+        self, table: str, names: Collection[str], wrong: Collection[str]
+    ) -> Iterator[str]:
+        """Yield the SQL that drops and adds columns; without NOT NULL, as there may be rows."""
         client: Any = self._pipeline.destination_client()
-        prepared = client.prepare_load_table(table)
         place = client.sql_client.make_qualified_table_name(table)
+        for name in wrong:
+            yield f"ALTER TABLE {place} DROP COLUMN {client.sql_client.escape_column_name(name)}"
+        if table not in self._schema.tables:
+            return  # dlt adds what a table lacks that it does not know yet
+        prepared = client.prepare_load_table(table)
         for name in names:
             kind = client.type_mapper.to_destination_type(prepared["columns"][name], prepared)
             column = client.sql_client.escape_column_name(name)
@@ -370,11 +373,9 @@ class _Healing:
         except DatabaseException as error:
             if name in DLT_TABLES:
                 raise SettingError(f"{name} cannot be made again: {root_message(error)}") from None
-            self._healed.refused[name] = ResourceError(
-                f"its table cannot be made whole again: {root_message(error)}; nothing was loaded"
-            )
+            self._refuse(name, f"its table cannot be made whole again: {root_message(error)}")
 
-    def _drop_staging(self, endpoints: Sequence[Endpoint]) -> None:
+    def _drop_staging(self, tables: Sequence[Table]) -> None:
         """Let dlt make the tables again in which rows stay for the length of a load only.
 
         It looks for what is missing there if it finds no schema stored beside them.
@@ -383,11 +384,11 @@ class _Healing:
         if staging is None:
             return
         bad = [
-            e.name
-            for e in endpoints
-            if self._missing(e, staging) or self._other_types(e, staging.tables.get(e.name, {}))
+            t.name
+            for t in tables
+            if self._missing(t, staging) or self._mistyped(t, staging.tables.get(t.name, {}))
         ]
-        gone = any(endpoint.name not in staging.tables for endpoint in endpoints)
+        gone = any(table.name not in staging.tables for table in tables)
         if bad or (gone and VERSIONS in staging.tables):
             client: Any
             with self._pipeline.destination_client() as client, client.with_staging_dataset():
@@ -395,6 +396,11 @@ class _Healing:
 
 
 _RENAME_IT: Final = "rename or drop it, and the next run makes the table"
+
+
+def _is_replaced(table: Table) -> bool:
+    """Tell whether every load replaces all rows of a table, so that there is nothing to lose."""
+    return not isinstance(table, (Endpoint, OwnTable))
 
 
 def _columns(names: Collection[str]) -> str:

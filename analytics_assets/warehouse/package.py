@@ -156,7 +156,7 @@ def _load_package(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) 
             info.raise_on_failed_jobs()
         load_id = info.loads_ids[0]
         with span("mark"):
-            marked, forgotten, counts = _mark_and_count(pipeline, warehouse, outcomes, load_id)
+            marked, forgotten, counts = _mark_and_count(load, pipeline, outcomes, load_id)
     schema = stored_schema(pipeline)
     for outcome in outcomes:
         name = outcome.endpoint.name
@@ -173,13 +173,18 @@ def _changes(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) -> pa
         return None
     with span("compare"):
         try:
-            return changes_of(pipeline, load.warehouse, outcomes)
+            changes = changes_of(pipeline, load.warehouse, outcomes)
         except REFUSALS:
             raise
         except Exception as error:  # noqa: BLE001 - what is lost is told, and the rows are loaded
             what = f"{type(error).__name__}: {foreign_text(str(error))}"
             load.log.warning(f"What changes in {load.plan.group} could not be recorded: {what}")
             return None
+    if changes and load.plan.unrecorded:
+        what = f"{RECORD_CHANGES.name}: {load.plan.unrecorded}"
+        load.log.warning(f"What changes in {load.plan.group} is not recorded. {what}")
+        return None
+    return changes
 
 
 def table_source(
@@ -291,8 +296,9 @@ def file_format(formats: Collection[str], warehouse: WarehouseSettings, *, empty
 
 
 def _mark_and_count(
-    pipeline: Pipeline, warehouse: WarehouseSettings, outcomes: Sequence[Outcome], load_id: str
+    load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome], load_id: str
 ) -> tuple[Mapping[str, int], Mapping[str, int], Mapping[str, TableCounts]]:
+    warehouse, recorded = load.warehouse, load.plan.unrecorded is None
     names = [outcome.endpoint.name for outcome in outcomes]
     proved = [o.endpoint.name for o in outcomes if not o.read.extraction.doubts]
     with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
@@ -300,7 +306,7 @@ def _mark_and_count(
         if warehouse.marks_deletions:
             for outcome in outcomes:
                 fill_parts(sql, pipeline, outcome.endpoint)
-        forgotten = forget(sql, pipeline, names, warehouse) if warehouse.forget_days else {}
+        forgotten = forget(sql, pipeline, names, warehouse, recorded=recorded)
         return marked, forgotten, count_rows(sql, names)
 
 

@@ -13,6 +13,7 @@ from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.audit_trail import api_time
 from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets.segment.errors import AnalyticsError
 from analytics_assets.segment.extraction import Extraction
 from analytics_assets.segment.model import Endpoint, Group
 from analytics_assets.segment.months import (
@@ -33,6 +34,7 @@ from analytics_assets.warehouse.faults import question_error
 from analytics_assets.warehouse.healing import Healed, restore_and_heal
 from analytics_assets.warehouse.locks import open_database
 from analytics_assets.warehouse.outcome import Baseline, LoadRequest
+from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.ownership import Owner, owner_of
 from analytics_assets.warehouse.plain_files import tidy
 from analytics_assets.warehouse.settings import WarehouseSettings
@@ -98,6 +100,7 @@ class GroupPlan:
         readings: the resources to load, and the parents that are read for their sake.
         before: what full lists are compared with, by name.
         owner: the workspace that the dataset belongs to.
+        unrecorded: why what changes cannot be recorded, ``None`` if it can.
     """
 
     group: Group
@@ -106,6 +109,7 @@ class GroupPlan:
     readings: Sequence[Reading]
     before: Mapping[str, Baseline]
     owner: Owner
+    unrecorded: AnalyticsError | None
 
 
 def plan_group(
@@ -138,7 +142,8 @@ def plan_group(
         if refusal := healed.refused.get(endpoint.name):
             reading.extraction.fail(refusal)
         readings[endpoint.name] = reading
-    return GroupPlan(group, pipeline, folder, list(readings.values()), before, owner)
+    unrecorded = healed.refused.get(RECORD_CHANGES.name)
+    return GroupPlan(group, pipeline, folder, [*readings.values()], before, owner, unrecorded)
 
 
 def _baselines(

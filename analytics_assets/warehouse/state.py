@@ -15,7 +15,7 @@ from dlt.common.schema import Schema
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment import windows
-from analytics_assets.segment.model import ColumnType, Endpoint
+from analytics_assets.segment.model import ColumnType, Endpoint, Table
 from analytics_assets.segment.months import FIRST_YEAR, Loaded, after_load
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.undeclared import Stored
@@ -53,10 +53,10 @@ def stored_schema(pipeline: Pipeline) -> Schema:
     return pipeline.default_schema if known else Schema(pipeline.pipeline_name)
 
 
-def stored_columns(schema: Schema, endpoint: Endpoint) -> Mapping[str, Stored]:
+def stored_columns(schema: Schema, table: Table) -> Mapping[str, Stored]:
     """Return the columns that the destination's table has; none without a table."""
-    table = schema.tables.get(endpoint.name)
-    columns = cast(Mapping[str, Mapping[str, Any]], table["columns"] if table else {})
+    known = schema.tables.get(table.name)
+    columns = cast(Mapping[str, Mapping[str, Any]], known["columns"] if known else {})
     return {
         name: Stored(column["data_type"], column.get(FIELD))
         for name, column in columns.items()
@@ -64,15 +64,15 @@ def stored_columns(schema: Schema, endpoint: Endpoint) -> Mapping[str, Stored]:
     }
 
 
-def stored_types(schema: Schema, endpoint: Endpoint) -> Mapping[str, ColumnType]:
+def stored_types(schema: Schema, table: Table) -> Mapping[str, ColumnType]:
     """Return the types of the columns that the destination's table has; none without a table."""
-    stored = stored_columns(schema, endpoint)
+    stored = stored_columns(schema, table)
     return {name: cast(ColumnType, column.type) for name, column in stored.items()}
 
 
-def declared_types(endpoint: Endpoint) -> Mapping[str, ColumnType]:
+def declared_types(table: Table) -> Mapping[str, ColumnType]:
     """Return the types of the columns that are known beforehand."""
-    return {column.name: column.type for column in endpoint.table_columns}
+    return {column.name: column.type for column in table.table_columns}
 
 
 def is_sound(pipeline: Pipeline, endpoint: Endpoint) -> bool:
