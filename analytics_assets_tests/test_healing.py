@@ -425,26 +425,26 @@ def test_a_report_writes_into_no_table_of_somebody_elses(project: Project, case:
 
 HEALED_REPORTS = {
     "table": (["DROP TABLE {a}.idle_sources"], "dropped: idle_sources."),
-    "column": (["ALTER TABLE {a}.idle_sources DROP COLUMN name"], "before: the column name."),
-    "key": (
-        ["ALTER TABLE {a}.idle_sources DROP COLUMN source_id"],
-        "before: the column source_id.",
-    ),
-    "load id": (
-        ["ALTER TABLE {a}.idle_sources DROP COLUMN _dlt_load_id"],
-        "before: the column _dlt_load_id.",
+    "columns": (
+        [
+            "ALTER TABLE {a}.idle_sources DROP COLUMN name",
+            "ALTER TABLE {a}.idle_sources DROP COLUMN source_id",
+            "ALTER TABLE {a}.idle_sources DROP COLUMN _dlt_load_id",
+        ],
+        "dropped before: the columns _dlt_load_id, name, source_id.",
     ),
     "type": (
         ["ALTER TABLE {a}.idle_sources ALTER COLUMN name TYPE bigint USING NULL"],
         "dropped or changed before: the column name.",
     ),
     "staging table": (["DROP TABLE {s}.idle_sources"], ""),
-    "staging column": (["ALTER TABLE {s}.idle_sources DROP COLUMN _dlt_load_id"], ""),
-    "staging type": (
-        ["ALTER TABLE {s}.idle_sources ALTER COLUMN name TYPE bigint USING NULL"],
+    "staging columns": (
+        [
+            "ALTER TABLE {s}.idle_sources DROP COLUMN _dlt_load_id",
+            "ALTER TABLE {s}.idle_sources ALTER COLUMN name TYPE bigint USING NULL",
+        ],
         "",
     ),
-    "staging dataset": (["DROP SCHEMA {s} CASCADE"], ""),
     "both": (["DROP TABLE {a}.idle_sources", "DROP SCHEMA {s} CASCADE"], "dropped: idle_sources."),
     "state and table": (
         ["DROP TABLE {a}._dlt_pipeline_state", "DROP TABLE {a}.idle_sources"],

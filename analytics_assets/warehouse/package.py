@@ -47,7 +47,7 @@ from analytics_assets.warehouse.ownership import check_still_free, remember
 from analytics_assets.warehouse.parts import fill_parts
 from analytics_assets.warehouse.plain_files import replacing
 from analytics_assets.warehouse.plan import GroupPlan
-from analytics_assets.warehouse.record_changes import changes_of
+from analytics_assets.warehouse.record_changes import changes_of, untold
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
 from analytics_assets.warehouse.state import FIELD, note_load, stored_columns, stored_schema
@@ -102,8 +102,10 @@ def _load_good(load: _Load, good: Sequence[Outcome]) -> None:
     """Load as one package, with more memory if that was too little, or else each table alone."""
     tables = [outcome.staging for outcome in good]
     sized = replace(load, warehouse=for_rows(load.warehouse, tables))
+    changes: pa.Table | None = None
     try:
-        _load_package(sized, load.plan.pipeline, good)
+        changes = _changes(sized, load.plan.pipeline, good)
+        _load_package(sized, load.plan.pipeline, good, changes)
         return
     except REFUSALS as error:
         refusal = error
@@ -118,16 +120,21 @@ def _load_good(load: _Load, good: Sequence[Outcome]) -> None:
     load.log.warning(
         f"Loading {load.plan.group} as one package failed; loading each table by itself."
     )
-    _load_alone(sized, good)
+    _load_alone(sized, good, changes)
 
 
-def _load_alone(load: _Load, outcomes: Sequence[Outcome]) -> None:
+def _load_alone(load: _Load, outcomes: Sequence[Outcome], changes: pa.Table | None) -> None:
+    """Load each table by itself, with its part of the changes: some may have been merged before."""
     plan, warehouse = load.plan, load.warehouse
     for number, outcome in enumerate(outcomes):
         pipeline = new_pipeline(plan.group, warehouse, plan.folder / str(number))
         try:
             restore(warehouse, pipeline, load.log)
-            _load_package(load, pipeline, [outcome])
+            if changes is None:
+                own = _changes(load, pipeline, [outcome])
+            else:
+                own = untold(pipeline, warehouse, changes, outcome.endpoint.name)
+            _load_package(load, pipeline, [outcome], own)
         except REFUSALS as error:
             outcome.failure = load_error(error, warehouse)
         except OtherWorkspace:
@@ -138,10 +145,11 @@ def _load_alone(load: _Load, outcomes: Sequence[Outcome]) -> None:
             plan.pipeline.activate()  # dlt makes a new pipeline the active one
 
 
-def _load_package(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) -> None:
+def _load_package(
+    load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome], changes: pa.Table | None
+) -> None:
     """Extract what was staged, normalize and load; then mark deletions and count."""
     plan, warehouse, workspace = load.plan, load.warehouse, load.workspace
-    changes = _changes(load, pipeline, outcomes)
     source = table_source(outcomes, warehouse, load.options, pipeline, workspace, changes)
     with span("extract"), only_errors_logged():
         pipeline.extract(source)
@@ -168,7 +176,10 @@ def _load_package(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) 
 
 
 def _changes(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) -> pa.Table | None:
-    """Return what the load is going to change; the rows matter more than a record of them."""
+    """Return what the load is going to change, ``None`` if that is not known.
+
+    The rows matter more than a record of them.
+    """
     if not any(outcome.endpoint.full_list for outcome in outcomes):
         return None
     with span("compare"):
@@ -183,7 +194,7 @@ def _changes(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) -> pa
     if changes and load.plan.unrecorded:
         what = f"{RECORD_CHANGES.name}: {load.plan.unrecorded}"
         load.log.warning(f"What changes in {load.plan.group} is not recorded. {what}")
-        return None
+        return changes.slice(0, 0)
     return changes
 
 

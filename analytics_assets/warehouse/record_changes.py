@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 import duckdb
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.pipeline.pipeline import Pipeline
@@ -77,6 +78,32 @@ def changes_of(
     ):
         found = [_Comparison(sql, connection, warehouse, schema, o).changes() for o in compared]
     return pa.concat_tables([SCHEMA.empty_table(), *found])
+
+
+def untold(
+    pipeline: Pipeline, warehouse: WarehouseSettings, changes: pa.Table, asset: str
+) -> pa.Table:
+    """Return those of some changes that are about one list; none if they are in the table already.
+
+    Args:
+        pipeline: of the group; the caller has the destination open.
+        warehouse: the destination.
+        changes: what :func:`changes_of` found, before a package that failed.
+        asset: the list.
+    """
+    own = changes.filter(pc.equal(changes["asset"], asset))
+    if not own:
+        return own
+    moment = own["moment"][0].as_py().isoformat()
+    with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
+        try:
+            [(told,)] = sql.rows(
+                f"SELECT count(*) FROM {sql.table(RECORD_CHANGES.name)}"
+                f" WHERE asset = '{asset}' AND moment = '{moment}'"
+            )
+        except DatabaseUndefinedRelation:  # nothing has ever changed
+            return own
+    return own.slice(0, 0) if told else own
 
 
 @dataclass(frozen=True)
