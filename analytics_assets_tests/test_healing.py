@@ -408,7 +408,10 @@ REFUSED_REPORTS = {
 @on_each
 @pytest.mark.parametrize("case", REFUSED_REPORTS)
 def test_a_report_writes_into_no_table_of_somebody_elses(project: Project, case: str) -> None:
-    """Prevents that a user's table of that name is altered, or costs the other reports."""
+    """Prevents that a user's table of that name is altered, or costs the other reports.
+
+    And that the checks of the report stay what they were, as if all were well.
+    """
     statements, sentence, way_out = REFUSED_REPORTS[case]
     by_hand(project, *statements)
     place = {"a": project.dataset, "s": f"{project.dataset}_staging"}
@@ -419,6 +422,12 @@ def test_a_report_writes_into_no_table_of_somebody_elses(project: Project, case:
     assert failure_of(result).splitlines()[1:] == [expected]
     assert set(materialized(result)) == {"governance_gaps"}
     assert project.query(theirs) == before
+    [check] = [
+        check
+        for check in result.get_asset_check_evaluations()
+        if check.asset_key.path == ["idle_sources"]
+    ]
+    assert check.description == f"Not run: {expected.removeprefix('idle_sources (report): ')}."
     by_hand(project, way_out)
     assert failure_of(project.materialize("idle_sources", "governance_gaps")) == ""
 

@@ -118,9 +118,10 @@ def _materialize(
         context.log.error("".join(format_tb(error.__traceback__)))
         text = f"Unexpected {type(error).__name__}: {root_message(error)}"
         raise step_failure(text, allow_retries=True) from None
-    reasons = _reasons(outcomes)
+    reasons = {**_reasons(outcomes), **_unanswered(answered)}
     transient = any(reason.transient for reason in reasons.values())
-    yield from checks_not_run(context, index, checks, reasons, transient=transient)
+    wanted = {**checks, **run.report_checks}
+    yield from checks_not_run(context, index, wanted, reasons, transient=transient)
     _raise_failures(outcomes, answered)
 
 
@@ -266,6 +267,11 @@ def failure_text(outcome: Outcome) -> str:
 def _reasons(outcomes: Sequence[Outcome]) -> dict[str, AnalyticsError]:
     """Return why assets have failed, by name."""
     return {o.endpoint.name: o.failure for o in outcomes if o.failure is not None}
+
+
+def _unanswered(answered: Sequence[ReportOutcome]) -> dict[str, AnalyticsError]:
+    """Return why reports have failed, by name."""
+    return {o.report.name: o.failure for o in answered if o.failure is not None}
 
 
 def _raise_failures(outcomes: Sequence[Outcome], answered: Sequence[ReportOutcome]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from dagster import AssetCheckResult, AssetExecutionContext
+from dagster import AssetCheckResult, AssetCheckSeverity, AssetExecutionContext
 
 from analytics_assets.orchestration.check_results import check_results
 from analytics_assets.orchestration.deployment import AssetIndex
@@ -25,7 +25,7 @@ def checks_not_run(
     *,
     transient: bool,
 ) -> Iterator[AssetCheckResult]:
-    """Yield a result for each check of an asset that was not loaded.
+    """Yield a result for each check of an asset, list or report, that was not loaded.
 
     Args:
         context: of the op.
@@ -38,13 +38,33 @@ def checks_not_run(
     if transient and is_retried(context):
         return
     for name, reason in reasons.items():
-        found = [check for check in checks_of(BY_NAME[name]) if check.name in checks.get(name, ())]
+        wanted = checks.get(name, ())
+        if name not in BY_NAME:
+            yield from (_of_report(index, name, check, reason) for check in wanted)
+            continue
+        found = [check for check in checks_of(BY_NAME[name]) if check.name in wanted]
         findings = [Finding(name, check, _verdict(check, reason)) for check in found]
         yield from check_results(findings, index)
+
+
+def _of_report(
+    index: AssetIndex, name: str, check: str, reason: AnalyticsError
+) -> AssetCheckResult:
+    return AssetCheckResult(
+        asset_key=index.keys[name],
+        check_name=check,
+        passed=False,
+        severity=AssetCheckSeverity.WARN,
+        description=_not_run(reason),
+    )
 
 
 def _verdict(check: Check, reason: AnalyticsError) -> Verdict:
     text = str(reason)
     if check is NOT_HALVED and isinstance(reason, TooFewRows):
         return Verdict(False, f"{text[:1].upper()}{text[1:]}.")
-    return Verdict(False, f"Not run: {text.rstrip('.')}.", severity="WARN")
+    return Verdict(False, _not_run(reason), severity="WARN")
+
+
+def _not_run(reason: AnalyticsError) -> str:
+    return f"Not run: {str(reason).rstrip('.')}."
