@@ -235,7 +235,7 @@ class ApiSession(NetworkSession):
             text,
             status=answer.status,
             transient=is_transient(answer.status),
-            from_api=bool(answer.errors),
+            from_api=answer.from_api,
         )
 
 

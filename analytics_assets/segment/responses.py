@@ -54,16 +54,20 @@ class Answer:
 
     @cached_property
     def errors(self) -> list[dict[str, Any]]:
-        """The ``errors`` of a failure; empty when the body is something else, such as HTML.
-
-        Each has a ``type`` and a ``message`` (docsite); those of a gateway have neither.
-        """
+        """The ``errors`` of a failure; empty when the body is something else, such as HTML."""
         try:
             errors = orjson.loads(self.content)["errors"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
             return []
-        found = errors if isinstance(errors, list) else []
-        return [e for e in found if isinstance(e, dict) and e.keys() & {"type", "message"}]
+        return [e for e in errors if isinstance(e, dict)] if isinstance(errors, list) else []
+
+    @property
+    def from_api(self) -> bool:
+        """Whether a failure is the API's own: its errors have a ``type`` and a ``message``.
+
+        What a gateway writes may be JSON as well, with ``errors`` of another form.
+        """
+        return any(error.keys() & {"type", "message"} for error in self.errors)
 
 
 def is_transient(status: int) -> bool:
@@ -129,7 +133,7 @@ def describe_status(answer: Answer, token: str) -> str:
         422: "the API does not accept the request as it is, and trying again will not help",
         429: "the rate limit is used up, also after the retries; run later or ask for a higher one",
     }
-    if status in _REFUSALS and not answer.errors:
+    if status in _REFUSALS and not answer.from_api:
         return (
             f"{said}: the answer has not the form of the API's errors, so something in between may"
             " have given it; check ANALYTICS_API_BASE_URL and the network"
