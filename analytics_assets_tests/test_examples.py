@@ -35,8 +35,10 @@ from analytics_assets_tests.harness import (
 MONTH = "2021-02"
 """The month of the usage in the examples, as the billing periods in them say."""
 EXAMPLES = {
-    # the usage shows the layout of a formatter where the time belongs
-    path.stem: path.read_bytes().replace(b"2006-01-02T", f"{MONTH}-02T".encode())
+    # the usage shows the layout of a formatter where the time belongs, the volume another month
+    path.stem: path.read_bytes()
+    .replace(b"2006-01-02T", f"{MONTH}-02T".encode())
+    .replace(b'"time": "2023-01-', f'"time": "{MONTH}-'.encode())
     for path in sorted((Path(__file__).parent / "data" / "examples").glob("*.json"))
 }
 WITHOUT_EXAMPLE = {"spaces"}
@@ -225,7 +227,7 @@ def test_sliced_values_written_down_by_hand(
         ("sfnc_wXzcDGFR3KmjLDrtSawNHf", "SOURCE")
     ]
     assert project.query("SELECT count(*) FROM analytics.group_users") == [(0,)]
-    days = [datetime(2023, 1, day, tzinfo=timezone.utc) for day in (1, 2)]
+    days = [datetime(2021, 2, day, tzinfo=timezone.utc) for day in (1, 2)]
     assert project.query(
         "SELECT source_id, source_slug, event_type, event_name, time, count"
         " FROM analytics.events_volume ORDER BY time"
