@@ -2,7 +2,7 @@
 -- description: One row per change that a load has found in a list, by comparison with the load before:
 --   a row that appeared, vanished or came back, or one value of a row that changed. What was there at
 --   the first load is no change. The event is the newest one of the audit trail on that thing
---   between the two loads.
+--   between the two loads, give or take a minute, as clocks of machines differ.
 -- key: asset, key, column_name, moment
 -- column asset text: The table that changed.
 -- column key text personal: Key of the row; of several columns as a JSON list.
@@ -62,7 +62,8 @@ explained AS (
         max_by(e.id, (e."timestamp", e.id)) AS event_id
     FROM told AS t, unnest(t.parts) AS p(part)
     JOIN audit_events AS e ON e.resource_id = p.part
-        AND e."timestamp" > t.since - INTERVAL 1 MINUTE AND e."timestamp" <= t.moment
+        AND e."timestamp" > t.since - INTERVAL 1 MINUTE
+        AND e."timestamp" <= t.moment + INTERVAL 1 MINUTE
     GROUP BY t.asset, t."key", t.column_name, t.moment
 )
 SELECT
