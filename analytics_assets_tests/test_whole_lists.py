@@ -128,6 +128,11 @@ def repeat(name: str, count: int) -> Callable[[Body], None]:
             cut_and_count("sources", 6, {"about": 10}),
             "totalEntries is no whole number, so there may be more",
         ),
+        (
+            "sources",
+            cut_and_count("sources", 6, "9" * 5000),
+            "totalEntries is no whole number, so there may be more",
+        ),
         ("sources", repeat("sources", 4), "4 of 10 rows came twice, so others may be missing"),
         ("labels", repeat("labels", 3), "3 of 9 rows came twice, so others may be missing"),
     ],

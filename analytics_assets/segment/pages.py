@@ -22,6 +22,8 @@ EMPTY_PAGE_LIMIT: Final = 3
 MOST_TIMES: Final = 2
 MOST_MORE: Final = 1000
 """A list has no more rows than so many times what ``totalEntries`` says, and so many more."""
+_DIGITS = re.compile("[0-9]{1,18}")
+"""Python reads no more than some thousand digits."""
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 MOVED: Final = "the list changed while it was read"
 
@@ -166,7 +168,7 @@ def next_cursor(
 
 def _whole_number(value: Any) -> int | None:
     """Read a count, which the API writes as text in other places; ``None`` if it is none."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None

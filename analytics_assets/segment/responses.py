@@ -63,7 +63,7 @@ class Answer:
 
     @property
     def from_api(self) -> bool:
-        """Whether a failure is the API's own: its errors have a ``type`` and a ``message``.
+        """Whether a failure is the API's own: one of its errors has a ``type`` or a ``message``.
 
         What a gateway writes may be JSON as well, with ``errors`` of another form.
         """
