@@ -381,6 +381,24 @@ def test_names_that_clash_or_cannot_be_used_get_another(build: Build, kind: str)
 
 
 @BOTH
+def test_objects_in_fields_of_any_name_load(build: Build, kind: str) -> None:
+    """Prevents that DuckDB takes a JSON column for the table that a statement calls the same."""
+    project = build(kind)
+    names = ["d", "S", "t", "source", "target", "sources", "analytics", "key", "order", "excluded"]
+
+    def change(rows: list[Row]) -> None:
+        for row in rows:
+            row |= {name: {"id": name} for name in names}
+
+    for round_ in range(2):
+        serve(project, "sources", change)
+        assert failure_of(project.materialize("sources")) == "", round_
+        row = undeclared(project)[0]
+        row.pop("id")
+        assert sorted(parsed(project, value)["id"] for value in row.values()) == sorted(names)
+
+
+@BOTH
 def test_a_column_stays_with_its_field(build: Build, kind: str) -> None:
     """Prevents that two fields of one name in snake_case change places when one is not there."""
     project = build(kind)

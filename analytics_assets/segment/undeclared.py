@@ -34,6 +34,8 @@ _NAMED: Final = 3
 RESERVED: Final = frozenset({DELETED_AT, "_dlt_load_id", "_dlt_id"})
 _SYSTEM: Final = frozenset({"cmax", "cmin", "ctid", "oid", "rowid", "tableoid", "xmax", "xmin"})
 """Columns that databases have of their own."""
+_ALIASES: Final = frozenset({"d", "s"})
+"""What dlt's merge calls the two tables: in a JSON column ``d``, DuckDB looks for ``d."id"``."""
 _LONGEST: Final = 55
 """Leaves room for a number: PostgreSQL cuts names at 63 bytes."""
 _DIGITS: Final = 8
@@ -136,6 +138,7 @@ class Undeclared:
 
     def __init__(self, endpoint: Endpoint, stored: Mapping[str, Stored]) -> None:
         self._fixed = {column.name for column in endpoint.table_columns} | RESERVED | _SYSTEM
+        self._fixed |= _ALIASES
         self._stored = stored
         self._kinds: dict[str, set[Kind]] = {}
         self._left_out = False
