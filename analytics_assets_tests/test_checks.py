@@ -180,7 +180,7 @@ BAD = [
         "roles",
         ["ALTER TABLE roles ADD COLUMN colour VARCHAR"],
         "columns_as_declared",
-        r"serves 1 column that endpoints.py does not declare: colour; declare them",
+        r"In roles, 1 column that no load has made: colour; drop it, or leave it and this warning",
         id="added-column",
     ),
     pytest.param(
@@ -302,12 +302,36 @@ def test_bad_data_fails_its_check(
         assert 0 < len(offenders.records) <= 10
 
 
+@pytest.mark.parametrize(
+    ("asset", "statement", "way_back"),
+    [
+        ("audit_events", "DELETE FROM {table} WHERE id = (SELECT min(id) FROM {table})", "audit_s"),
+        ("usage_mtu_daily", f"DELETE FROM {{table}} WHERE timestamp = {DAY}", "start_month and"),
+        (
+            "events_volume",
+            "DELETE FROM {table} WHERE time = (SELECT max(time) FROM {table})",
+            "start_month and",
+        ),
+    ],
+    ids=["audit", "usage", "volume"],
+)
+def test_rows_taken_from_a_history_are_told(
+    copy: Project, instance: DagsterInstance, asset: str, statement: str, way_back: str
+) -> None:
+    """Prevents that rows which no load brings back are missed by nobody."""
+    change(copy, statement.format(table=asset))
+    one = check(copy, instance, asset)[asset, "row_count_not_halved"]
+    assert (one.passed, one.severity) == (False, AssetCheckSeverity.WARN)
+    assert "nothing but a hand removes any of a history. To have them back, set " in text(one)
+    assert way_back in text(one)
+
+
 def test_a_pause_of_one_source_is_no_missing_day(copy: Project, instance: DagsterInstance) -> None:
     """Prevents an alarm for a source that was created, deleted or silent within the window."""
     table = "usage_api_calls_sources_daily"
     one_source = f"source_id = (SELECT min(source_id) FROM {table})"
     change(copy, f"DELETE FROM {table} WHERE {one_source} AND day(timestamp) < 20")
-    assert failed(check(copy, instance, table)) == set()
+    assert failed(check(copy, instance, table)) == {(table, "row_count_not_halved")}
 
 
 def test_usage_outlives_its_source(copy: Project, instance: DagsterInstance) -> None:
@@ -475,9 +499,10 @@ def test_yesterday_is_due(copy: Project, instance: DagsterInstance) -> None:
     """Prevents that a schedule which has stopped goes unnoticed."""
     today = copy.sandbox.clock().date()
     change(copy, f"DELETE FROM usage_mtu_daily WHERE timestamp >= '{today}'")
-    assert failed(check(copy, instance, "usage_mtu_daily")) == set()
+    fewer = {("usage_mtu_daily", "row_count_not_halved")}
+    assert failed(check(copy, instance, "usage_mtu_daily")) == fewer
     yesterday = today - timedelta(days=1)
     change(copy, f"DELETE FROM usage_mtu_daily WHERE timestamp >= '{yesterday}'")
     found = check(copy, instance, "usage_mtu_daily")
-    assert failed(found) == {("usage_mtu_daily", "no_missing_day")}
+    assert failed(found) == fewer | {("usage_mtu_daily", "no_missing_day")}
     assert f": {yesterday}. Load" in text(found["usage_mtu_daily", "no_missing_day"])

@@ -148,6 +148,7 @@ HEALS = {
         "ALTER TABLE {a}.usage_mtu_daily DROP COLUMN _dlt_load_id",
         "ALTER TABLE {a}.audit_events DROP COLUMN _dlt_load_id",
     ],
+    "rows of histories": ["DELETE FROM {a}.audit_events", "DELETE FROM {a}.usage_mtu_daily"],
     "staging": [
         "DROP TABLE {s}.sources",
         "ALTER TABLE {s}.users DROP COLUMN email",

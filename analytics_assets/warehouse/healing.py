@@ -27,6 +27,7 @@ from analytics_assets.segment.foreign_text import root_message
 from analytics_assets.segment.model import DELETED_AT, ColumnType, Endpoint, Group, Table
 from analytics_assets.segment.settings import Log
 from analytics_assets.warehouse.destination import restore
+from analytics_assets.warehouse.emptied import emptied
 from analytics_assets.warehouse.other_pipelines import ROW_ID, refuse_other_pipelines
 from analytics_assets.warehouse.own_tables import RECORD_CHANGES, OwnTable
 from analytics_assets.warehouse.settings import WarehouseSettings
@@ -123,11 +124,10 @@ def _heal(
 ) -> Healed:
     if pipeline.default_schema_name is None:
         _adopt_schema(pipeline, group)
-    endpoints = [table for table in tables if isinstance(table, Endpoint)]
     try:
         schema = stored_schema(pipeline)
         standing, staging = _look(pipeline, schema, tables, warehouse)
-        refuse_other_pipelines(pipeline, schema, endpoints, standing, warehouse, log)
+        refuse_other_pipelines(pipeline, schema, _endpoints(tables), standing, warehouse, log)
         return _Healing(pipeline, schema, group, warehouse, standing, staging, log).of(tables)
     except (DestinationException, PipelineStepFailed) as error:
         raise AnalyticsError(
@@ -161,8 +161,12 @@ def _look(
 
 def _also_written(tables: Sequence[Table]) -> Sequence[Table]:
     """Return the table in which a load of lists records what it changes."""
-    lists = any(isinstance(table, Endpoint) and table.full_list for table in tables)
+    lists = any(endpoint.full_list for endpoint in _endpoints(tables))
     return [RECORD_CHANGES] if lists else []
+
+
+def _endpoints(tables: Sequence[Table]) -> list[Endpoint]:
+    return [table for table in tables if isinstance(table, Endpoint)]
 
 
 def _adopt_schema(pipeline: Pipeline, group: str) -> None:
@@ -212,7 +216,10 @@ class _Healing:
         healed.types = {table.name: self._types(table) for table in sound}
         self._make_tables(self._gone_of_dlt())
         # before the tables: what is there again must never be taken for loaded
-        forget(self._pipeline, self._group, [t.name for t in sound if self._untrue(t)])
+        untrue = [endpoint for endpoint in _endpoints(sound) if self._untrue(endpoint)]
+        forget(
+            self._pipeline, self._group, [e.name for e in [*untrue, *self._emptied(sound, untrue)]]
+        )
         self._make_tables(self._gone(written))
         self._add_columns(written)
         self._drop_staging(sound)
@@ -303,10 +310,8 @@ class _Healing:
         stored = stored_types(self._schema, table)
         return [] if columns is None else [name for name in stored if name not in columns]
 
-    def _untrue(self, table: Table) -> bool:
+    def _untrue(self, table: Endpoint) -> bool:
         """Tell whether the state makes no sense, or that of a history claims more than there is."""
-        if not isinstance(table, Endpoint):
-            return False
         if not is_sound(self._pipeline, table):
             self._log.warning(f"{table.name}: its state makes no sense, so all is loaded again.")
             return True
@@ -314,6 +319,14 @@ class _Healing:
             return False
         gone = [name for name in self._missing(table, self._standing) if name != LOAD_ID]
         return bool(gone) or table.name not in self._standing.tables
+
+    def _emptied(self, tables: Sequence[Table], untrue: Sequence[Endpoint]) -> Sequence[Endpoint]:
+        """Return further histories whose state is not true, as all of their rows were removed."""
+        others = [endpoint for endpoint in _endpoints(tables) if endpoint not in untrue]
+        names = emptied(self._pipeline, others, self._warehouse)
+        for name in sorted(names):
+            self._log.warning(f"{name}: its rows have been removed, so all is loaded again.")
+        return [endpoint for endpoint in others if endpoint.name in names]
 
     # Making again what is missing.
 

@@ -16,7 +16,14 @@ from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment import windows
 from analytics_assets.segment.model import ColumnType, Endpoint, Table
-from analytics_assets.segment.months import FIRST_YEAR, Loaded, after_load
+from analytics_assets.segment.months import (
+    FIRST_YEAR,
+    Loaded,
+    after_load,
+    month_of,
+    month_range,
+    shift,
+)
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.undeclared import Stored
 from analytics_assets.segment.windows import LoadedDays
@@ -160,6 +167,17 @@ def position(pipeline: Pipeline, endpoint: Endpoint) -> datetime | None:
     followed = state.get("incremental", {}).get(endpoint.cursor_column, {}).get("last_value")
     noted = isinstance(followed, datetime) and followed <= now
     return followed if noted else None
+
+
+def claims_rows(pipeline: Pipeline, endpoint: Endpoint) -> bool:
+    """Tell whether the state of a history says that rows of it have been loaded.
+
+    A month that came empty is due, so one in the past that is not has brought rows.
+    """
+    if months := loaded_months(pipeline, endpoint):
+        over = month_range(months.first, shift(month_of(months.newest), -1))
+        return any(month not in months.due for month in over)
+    return bool(loaded_days(pipeline, endpoint) or position(pipeline, endpoint))
 
 
 def start_of(newest: datetime | None, overlap: timedelta, again: date | None) -> datetime | None:

@@ -31,14 +31,20 @@ class Tables:
     Args:
         sql: the destination, open.
         columns: the columns of each table that the destination has.
+        loaded: those of them that loads have made, by table.
         warehouse: where loads do not replace rows by key, the newest row of a key is the one.
     """
 
     def __init__(
-        self, sql: Sql, columns: Mapping[str, Mapping[str, Any]], warehouse: WarehouseSettings
+        self,
+        sql: Sql,
+        columns: Mapping[str, Mapping[str, Any]],
+        loaded: Mapping[str, Collection[str]],
+        warehouse: WarehouseSettings,
     ) -> None:
         self._sql = sql
         self._columns = columns
+        self._loaded = loaded
         self._warehouse = warehouse
         self._down: DatabaseException | None = None
         self._values: dict[tuple[str, str, bool], frozenset[Any]] = {}
@@ -54,6 +60,10 @@ class Tables:
             for name, column in found.items()
             if not name.startswith("_dlt")
         }
+
+    def loaded_columns(self, table: str) -> Collection[str]:
+        """Return the columns that loads have made; others were added by hand."""
+        return self._loaded.get(table, ())
 
     def exists(self, table: str) -> bool:
         """Tell whether the destination has the table."""
@@ -140,7 +150,12 @@ def open_tables(
     with open_sql(client, warehouse.table_format) as sql:
         found = client.get_storage_tables(names)  # type: ignore[attr-defined]
         there = {name: columns for name, columns in found if columns}
-        yield Tables(sql, {**there, **_of_files(there, schemas)}, warehouse)
+        loaded = {name: columns for s in schemas for name, columns in _columns_of(s).items()}
+        yield Tables(sql, {**there, **_of_files(there, schemas)}, loaded, warehouse)
+
+
+def _columns_of(schema: Schema) -> Mapping[str, Collection[str]]:
+    return {name: table["columns"] for name, table in schema.tables.items()}
 
 
 def _of_files(

@@ -14,13 +14,15 @@ _TOLD: Final = 10
 def _columns_as_declared(this: Examination) -> Verdict:
     stored = this.tables.columns(this.endpoint.name)
     declared = [column.name for column in this.endpoint.table_columns]
-    added = [name for name in stored if name not in declared]
+    served = this.tables.loaded_columns(this.endpoint.name)
+    added = [name for name in stored if name not in declared and name in served]
+    foreign = [name for name in stored if name not in declared and name not in served]
     missing = [name for name in declared if name not in stored]
     emptied = _emptied(this)
-    problems = [*_problems(added, missing, emptied), *_as_they_are_kept(this)]
+    problems = [*_problems(added, foreign, missing, emptied), *_as_they_are_kept(this)]
     if not problems:
         return Verdict(True, f"The table has the {len(declared)} columns that are declared.")
-    found = {"added": added, "missing": missing, "emptied": emptied}
+    found = {"added": added, "by hand": foreign, "missing": missing, "emptied": emptied}
     offenders = [
         {"column": name, "type": stored.get(name, ""), "finding": finding}
         for finding, names in found.items()
@@ -51,12 +53,19 @@ def _emptied(this: Examination) -> list[str]:
     return [name for name in this.empty_columns if name not in this.past.empty_columns]
 
 
-def _problems(added: list[str], missing: list[str], emptied: list[str]) -> list[str]:
+def _problems(
+    added: list[str], foreign: list[str], missing: list[str], emptied: list[str]
+) -> list[str]:
     problems = []
     if added:
         problems.append(
             f"the API serves {many(len(added), 'column')} that endpoints.py does not declare:"
             f" {', '.join(added)}; declare them, and say whether they are personal or secret"
+        )
+    if foreign:
+        problems.append(
+            f"{many(len(foreign), 'column')} that no load has made: {', '.join(foreign)}; drop it,"
+            " or leave it and this warning: no load fills it"
         )
     if missing:
         problems.append(

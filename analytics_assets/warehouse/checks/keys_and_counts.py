@@ -8,7 +8,14 @@ from typing import Any, Final
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.warehouse.checks.examination import Check, Examination, Verdict
 from analytics_assets.warehouse.checks.values import shown
-from analytics_assets.warehouse.checks.words import COUNTED, firsts, in_order, many, reload_advice
+from analytics_assets.warehouse.checks.words import (
+    COUNTED,
+    again_advice,
+    firsts,
+    in_order,
+    many,
+    reload_advice,
+)
 
 
 def _key_unique(this: Examination) -> Verdict:
@@ -56,6 +63,12 @@ def _not_halved(this: Examination) -> Verdict:
         text = f"{now} live rows; no earlier count to compare with."
         return Verdict(True, text, {"live_rows": now})
     figures = {"live_rows": now, "live_rows_before": before}
+    if now < before and not this.endpoint.full_list:
+        text = (
+            f"{name} has {now} rows where the last materialization left {before}, and nothing but a"
+            f" hand removes any of a history. {again_advice(this.endpoint)}"
+        )
+        return Verdict(False, text, figures, severity="WARN" if now * 2 >= before else None)
     if now * 2 >= before:
         text = f"{now} live rows, {before} at the last materialization."
         return Verdict(True, text, figures)
@@ -77,6 +90,9 @@ KEY_UNIQUE: Final = Check(
 )
 NOT_HALVED: Final = Check(
     "row_count_not_halved",
-    lambda _: "Live rows are at least half as many as at the last materialization.",
+    lambda endpoint: (
+        f"Live rows are at least {'half ' if endpoint.full_list else ''}as many as at the last"
+        " materialization."
+    ),
     _not_halved,
 )

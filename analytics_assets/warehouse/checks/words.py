@@ -40,6 +40,15 @@ def reload_advice(endpoint: Endpoint) -> str:
     return f"Materialize {endpoint.name} again: a load replaces rows by key."
 
 
+def again_advice(endpoint: Endpoint) -> str:
+    """Say how to get rows of a history back that somebody has removed."""
+    if endpoint.cursor:
+        how = "set audit_start in the run config to the first day of what is missing"
+    else:
+        how = "set start_month and end_month in the run config to the months of what is missing"
+    return f"To have them back, {how}, or drop the table, and all is loaded again."
+
+
 def months_advice(days: Sequence[date]) -> str:
     """Say how to load the months of these days again."""
     first, last = min(days), max(days)
