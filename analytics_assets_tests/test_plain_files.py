@@ -126,3 +126,43 @@ def test_a_dropped_folder_is_there_again(files: Project, gone: tuple[str, ...]) 
         (files.folder / "lake" / "analytics" / name).rmdir()
     assert failure_of(files.materialize(*NAMES)) == ""
     assert_exact(files)
+
+
+def test_what_is_no_parquet_file_is_left_alone(files: Project) -> None:
+    """Prevents that what a file manager leaves in a folder ends every run, or is removed."""
+    left = [paths(files, name)[0].parent / ".DS_Store" for name in ("users", "audit_events")]
+    left.append(paths(files, "labels")[0].parent / "notes.txt")
+    for path in left:
+        path.write_text("by hand")
+    for _ in range(2):
+        assert failure_of(files.materialize(*NAMES)) == ""
+        assert_exact(files)
+    assert all(path.read_text() == "by hand" for path in left)
+
+
+def test_a_broken_file_concerns_its_own_list(files: Project) -> None:
+    """Prevents that one file nobody can read ends a run of all, in a library's words."""
+    broken = paths(files, "users")[0].parent / "copied.parquet"
+    broken.write_text("half")
+    result = files.materialize(*NAMES, "access_review", "routing")
+    sentence = (
+        "the file copied.parquet in the folder of the table users cannot be read as Parquet; remove"
+    )
+    assert f"users (GET /users): {sentence} it" in failure_of(result)
+    assert f"access_review (report): {sentence} it" in failure_of(result)
+    assert set(materialized(result)) == {*NAMES, "routing"} - {"users"}
+    broken.unlink()
+    assert failure_of(files.materialize(*NAMES, "access_review")) == ""
+    assert_exact(files)
+
+
+def test_a_broken_file_of_a_history_is_named_by_its_checks(files: Project) -> None:
+    """Prevents that the new rows of a history come twice, or that nobody tells why none is read."""
+    broken = paths(files, "audit_events")[0].parent / "copied.parquet"
+    broken.write_text("half")
+    result = files.materialize(*NAMES)
+    assert failure_of(result) == ""
+    told = {str(c.description) for c in result.get_asset_check_evaluations() if not c.passed}
+    assert any("copied.parquet in the folder of the table audit_events" in text for text in told)
+    broken.unlink()
+    assert_exact(files)

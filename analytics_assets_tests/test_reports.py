@@ -197,6 +197,10 @@ def test_reports_alone_need_neither_token_nor_tables(project: Project) -> None:
     assert project.sandbox.requests == []
     assert all(project.rows(name) == [] for name in reports())
     assert "there is no table" in str(materialized(result)["changes"]["warnings"])
+    checks = {str(one.description) for one in result.get_asset_check_evaluations() if one.passed}
+    assert checks == set()
+    told = [str(one.description) for one in result.get_asset_check_evaluations()]
+    assert all(re.fullmatch(r"There is no table \w+.* materialize it, and .*", t) for t in told)
 
 
 def test_names_of_what_has_gone(loaded: Project) -> None:

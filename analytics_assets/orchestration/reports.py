@@ -209,14 +209,17 @@ def _check_results(outcome: ReportOutcome, pages: ReportPages) -> Iterator[Asset
         if warn.name not in selected or rows is None:
             continue
         count, shown = rows.num_rows, preview(outcome.report, rows.slice(0, OFFENDERS))
+        said = f"{count} of {len(outcome.answer or ())} rows: {warn.text}" if count else ""
+        missing = [table for table in outcome.not_there if table in pages.index.keys]
+        if missing:
+            told = f"{_without(missing)}; materialize it, and the report again."
+            said = f"{said} Besides, {told}" if said else told[0].upper() + told[1:]
         yield AssetCheckResult(
             asset_key=pages.index.keys[name],
             check_name=warn.name,
-            passed=not count,
+            passed=not count and not missing,
             severity=AssetCheckSeverity.WARN,
-            description=f"{count} of {len(outcome.answer or ())} rows: {warn.text}"
-            if count
-            else "There is nothing to look at.",
+            description=said or "There is nothing to look at.",
             metadata={"offenders": count, **({"first_offenders": shown} if shown else {})},
         )
 
@@ -225,8 +228,11 @@ def _warnings(outcome: ReportOutcome, failed: Collection[str]) -> Iterator[str]:
     if old := [name for name in outcome.report.reads if name in failed]:
         yield f"{', '.join(old)} failed in this run and was read as it was before"
     if outcome.not_there:
-        empty = ", ".join(outcome.not_there)
-        yield f"there is no table {empty} yet, so what would come from it is empty"
+        yield _without(outcome.not_there)
+
+
+def _without(tables: Sequence[str]) -> str:
+    return f"there is no table {', '.join(tables)} yet, so what would come from it is empty"
 
 
 def _run_metadata(

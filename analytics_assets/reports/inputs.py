@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -15,6 +16,7 @@ from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.reports.model import Report
 from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets.segment.errors import UnreadableFiles
 from analytics_assets.segment.model import Column, Table
 from analytics_assets.warehouse.copying import DUCKDB_TYPES, copy_rows, engine, make_table
 from analytics_assets.warehouse.own_tables import READABLE, filled_by
@@ -22,10 +24,26 @@ from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.tables import Tables, open_tables
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What reports read, open.
+
+    Attributes:
+        connection: has the tables under their plain names; a table or column that is not there
+            holds nothing.
+        not_there: the tables that are not there.
+        unreadable: why a table cannot be read, by its name.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+    not_there: frozenset[str]
+    unreadable: Mapping[str, UnreadableFiles]
+
+
 @contextmanager
 def open_inputs(
     pipeline: Pipeline, warehouse: WarehouseSettings, reports: Collection[Report], folder: Path
-) -> Iterator[tuple[duckdb.DuckDBPyConnection, frozenset[str]]]:
+) -> Iterator[Inputs]:
     """Open what reports read while the caller has the destination open.
 
     Args:
@@ -33,10 +51,6 @@ def open_inputs(
         warehouse: where the tables are.
         reports: whose tables and columns to open.
         folder: where DuckDB may put what its memory does not hold.
-
-    Yields:
-        A connection in which the tables have their plain names; a table or column that is not there
-        holds nothing. And the names of the tables that are not there.
     """
     needed = columns_needed(reports)
     groups = {BY_NAME[name].group for table in needed for name in filled_by(table)}
@@ -44,9 +58,14 @@ def open_inputs(
         open_tables(pipeline, warehouse, groups) as tables,
         engine(tables.duckdb, folder) as connection,
     ):
+        unreadable: dict[str, UnreadableFiles] = {}
         for table, columns in needed.items():
-            _provide(connection, tables, READABLE[table], columns, warehouse)
-        yield connection, frozenset(table for table in needed if not tables.exists(table))
+            try:
+                _provide(connection, tables, READABLE[table], columns, warehouse)
+            except UnreadableFiles as error:
+                unreadable[table] = error
+        not_there = frozenset(table for table in needed if not tables.exists(table))
+        yield Inputs(connection, not_there, unreadable)
 
 
 def columns_needed(reports: Collection[Report]) -> Mapping[str, Sequence[Column]]:

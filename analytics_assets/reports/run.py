@@ -124,18 +124,20 @@ def _answers(
     with span("report"):
         restore(warehouse, pipeline, log)
         folder = Path(pipeline.pipelines_dir)
-        with open_inputs(pipeline, warehouse, reports, folder) as (connection, not_there):
-            set_parameters(connection, parameters)
+        with open_inputs(pipeline, warehouse, reports, folder) as inputs:
+            set_parameters(inputs.connection, parameters)
             for outcome in outcomes:
-                outcome.not_there = [
-                    # there is none as long as nothing has changed
-                    name
-                    for name in outcome.report.reads
-                    if name in not_there and name != RECORD_CHANGES.name
-                ]
+                reads = outcome.report.reads
+                # there is no record of changes as long as nothing has changed
+                missing = inputs.not_there - {RECORD_CHANGES.name}
+                outcome.not_there = [name for name in reads if name in missing]
+                broken = [error for name, error in inputs.unreadable.items() if name in reads]
+                if broken:
+                    outcome.failure = broken[0]
+                    continue
                 begun = perf_counter()
                 try:
-                    found[outcome.report.name] = _answer(connection, outcome)
+                    found[outcome.report.name] = _answer(inputs.connection, outcome)
                 except Exception as error:  # noqa: BLE001 - it is this report's own trouble
                     reason = f"{type(error).__name__}: {foreign_text(str(error))}"
                     outcome.failure = ResourceError(f"the report could not be answered: {reason}")

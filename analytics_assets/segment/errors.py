@@ -61,6 +61,10 @@ class TooFewRows(ResourceError):
     """A list has become so short that this is more likely a fault than the truth."""
 
 
+class UnreadableFiles(ResourceError):
+    """What lies in the folder of a table cannot be read as the files that loads put there."""
+
+
 def unexpected(error: Exception) -> ResourceError:
     """Return the error of a resource that failed in a way that nobody foresaw."""
     return ResourceError(f"unexpected {type(error).__name__} while reading: {error}")

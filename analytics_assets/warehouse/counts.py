@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets.segment.errors import UnreadableFiles
 from analytics_assets.segment.model import DELETED_AT, Endpoint
 from analytics_assets.segment.staging import Key
 from analytics_assets.warehouse.outcome import TableCounts
@@ -17,7 +18,7 @@ def count_rows(sql: Sql, names: Sequence[str]) -> dict[str, TableCounts]:
     """Count the rows of tables, in one query, and those of full lists marked as deleted."""
     try:
         rows = sql.rows(" UNION ALL ".join(_count(sql, name) for name in names))
-    except DatabaseUndefinedRelation:  # dropped by hand: let the others be counted
+    except (DatabaseUndefinedRelation, UnreadableFiles):  # by hand: let the others be counted
         rows = [row for name in names for row in _count_if_there(sql, name)]
     return {name: TableCounts(int(total), int(deleted)) for name, total, deleted in rows}
 
@@ -40,5 +41,5 @@ def _count(sql: Sql, name: str) -> str:
 def _count_if_there(sql: Sql, name: str) -> Sequence[Row]:
     try:
         return sql.rows(_count(sql, name))
-    except DatabaseUndefinedRelation:
+    except (DatabaseUndefinedRelation, UnreadableFiles):
         return []

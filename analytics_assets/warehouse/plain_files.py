@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +25,7 @@ from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.settings import WarehouseSettings
+from analytics_assets.warehouse.sql import parquet_files
 from analytics_assets.warehouse.standing import LOADS
 
 _LOAD_ID: Final = re.compile(r"\d{10}\.\d+")
@@ -45,11 +46,12 @@ def replacing(
         return
     with pipeline.destination_client() as client:
         names = [endpoint.name for endpoint in endpoints if endpoint.full_list]
-        before, changes = _files(client, names), _files(client, [RECORD_CHANGES.name])
+        before, changes = (_table_files(client, t) for t in (names, [RECORD_CHANGES.name]))
         try:
             yield
         except BaseException:
-            _remove(client, _files(client, [*names, RECORD_CHANGES.name]) - before - changes)
+            left = _table_files(client, [*names, RECORD_CHANGES.name])
+            _remove(client, left - before - changes)
             raise
         try:
             _remove(client, before)
@@ -75,7 +77,7 @@ def tidy(pipeline: Pipeline, warehouse: WarehouseSettings, endpoints: Sequence[E
         loads = cache(partial(_loads, client))
         for endpoint in endpoints:
             by_load: dict[str, list[str]] = {}
-            for path in _files(client, [endpoint.name]):
+            for path in _table_files(client, [endpoint.name]):
                 by_load.setdefault(_load_id(path), []).append(path)
             by_load.pop("", None)
             if not client.is_local_filesystem and (len(by_load) <= 1 or not endpoint.full_list):
@@ -90,8 +92,8 @@ def tidy(pipeline: Pipeline, warehouse: WarehouseSettings, endpoints: Sequence[E
 
 def _tidy_changes(client: Any) -> None:
     """Remove what is newer than any complete load, of whichever group: it is found again."""
-    if told := [path for path in _files(client, [RECORD_CHANGES.name]) if _load_id(path)]:
-        done = [float(one) for path in _files(client, [LOADS]) if (one := _load_id(path))]
+    if told := [path for path in _table_files(client, [RECORD_CHANGES.name]) if _load_id(path)]:
+        done = [float(one) for path in _files_of_dlt(client, LOADS) if (one := _load_id(path))]
         newest = max(done, default=math.inf)
         _remove(client, [path for path in told if float(_load_id(path)) > newest])
 
@@ -118,7 +120,7 @@ def _is_broken(client: Any, path: str) -> bool:
 
 def _loads(client: Any, table: str, owner: str) -> set[str]:
     """Return the ids of the loads of which a table of dlt's tells; its file names begin so."""
-    paths = (PurePath(path).name for path in _files(client, [table]))
+    paths = (PurePath(path).name for path in _files_of_dlt(client, table))
     return {_load_id(name) for name in paths if name.startswith(f"{owner}__")}
 
 
@@ -127,12 +129,19 @@ def _load_id(path: str) -> str:
     return found.group() if found else ""
 
 
-def _files(client: Any, names: Collection[str]) -> set[str]:
+def _table_files(client: Any, names: Collection[str]) -> set[str]:
     files: set[str] = set()
     for name in names:
         with suppress(DestinationUndefinedEntity):  # the table has no files yet
-            files.update(client.list_table_files(name))
+            files.update(parquet_files(client, name))
     return files
+
+
+def _files_of_dlt(client: Any, table: str) -> Collection[str]:
+    try:
+        return cast(Collection[str], client.list_table_files(table))
+    except DestinationUndefinedEntity:
+        return ()
 
 
 def _remove(client: Any, paths: Collection[str]) -> None:

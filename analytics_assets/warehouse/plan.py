@@ -13,7 +13,7 @@ from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.audit_trail import api_time
 from analytics_assets.segment.endpoints import BY_NAME
-from analytics_assets.segment.errors import AnalyticsError
+from analytics_assets.segment.errors import AnalyticsError, UnreadableFiles
 from analytics_assets.segment.extraction import Extraction
 from analytics_assets.segment.model import Endpoint, Group
 from analytics_assets.segment.months import (
@@ -139,7 +139,7 @@ def plan_group(
         held = before[endpoint.name].live if endpoint.name in before else frozenset()
         held = held if request.warehouse.loses_rows else frozenset()
         reading = _reading(endpoint, parent, pipeline, stored, file, held, request, period)
-        if refusal := healed.refused.get(endpoint.name):
+        if file and (refusal := healed.refused.get(endpoint.name)):
             reading.extraction.fail(refusal)
         readings[endpoint.name] = reading
     unrecorded = healed.refused.get(RECORD_CHANGES.name)
@@ -154,12 +154,20 @@ def _baselines(
     warehouse: WarehouseSettings,
     today: date,
 ) -> Mapping[str, Baseline]:
-    """See what full lists hold now."""
+    """See what full lists hold now; refuse those of which that cannot be seen."""
     full_lists = [e for e in endpoints if e.full_list and _stored(schema, e, healed)]
+    found: dict[str, Baseline] = {}
     if not full_lists:
-        return {}
+        return found
     with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
-        return {e.name: Baseline(live_keys(sql, e), peak(pipeline, e, today)) for e in full_lists}
+        for endpoint in full_lists:
+            try:
+                live = live_keys(sql, endpoint)
+            except UnreadableFiles as error:
+                healed.refused[endpoint.name] = error
+                continue
+            found[endpoint.name] = Baseline(live, peak(pipeline, endpoint, today))
+    return found
 
 
 def _stored(schema: Schema, endpoint: Endpoint, healed: Healed) -> Mapping[str, Stored]:

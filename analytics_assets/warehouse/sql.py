@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import Any, Protocol
 
 import duckdb
@@ -18,6 +19,9 @@ import pyarrow.dataset as ds
 from dlt.common.destination.client import JobClientBase
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
+
+from analytics_assets.segment.errors import UnreadableFiles
+from analytics_assets.segment.foreign_text import foreign_text
 
 Row = Sequence[Any]
 
@@ -30,6 +34,7 @@ class Sql(Protocol):
 
         Raises:
             DatabaseUndefinedRelation: there is no such table; servers say so when it is asked for.
+            UnreadableFiles: its files are broken.
         """
 
     def column(self, name: str) -> str:
@@ -127,18 +132,48 @@ class _Files(ABC):
 
         Raises:
             DatabaseUndefinedRelation: it has none.
+            UnreadableFiles: they are broken.
         """
 
 
 class _ParquetFiles(_Files):
     def _dataset(self, name: str) -> ds.Dataset:
-        files = self._client.list_table_files(name)
+        files = parquet_files(self._client, name)
         if not files:
             raise DatabaseUndefinedRelation(FileNotFoundError(name))
         dataset = ds.dataset(files, filesystem=self._client.fs_client, format="parquet")
         # the columns of all files: those of later loads may be more
-        schemas = [fragment.physical_schema for fragment in dataset.get_fragments()]
-        return dataset.replace_schema(pa.unify_schemas(schemas))
+        schemas = [_schema_of(fragment, name) for fragment in dataset.get_fragments()]
+        try:
+            return dataset.replace_schema(pa.unify_schemas(schemas))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise UnreadableFiles(
+                f"the Parquet files of the table {name} do not fit together; remove those that no"
+                f" load has made: {foreign_text(str(error))}"
+            ) from None
+
+
+def parquet_files(client: Any, name: str) -> list[str]:
+    """Return the files of a table; others may lie in its folder, as file managers leave some.
+
+    A layout that gives files no ending gives nothing to tell them by.
+
+    Raises:
+        DestinationUndefinedEntity: the table has no folder.
+    """
+    files: list[str] = client.list_table_files(name)
+    told = str(client.config.layout).endswith(".{ext}")
+    return [path for path in files if path.endswith(".parquet")] if told else files
+
+
+def _schema_of(fragment: ds.Fragment, table: str) -> pa.Schema:
+    try:
+        return fragment.physical_schema
+    except pa.ArrowInvalid:
+        raise UnreadableFiles(
+            f"the file {foreign_text(PurePath(fragment.path).name)} in the folder of the table"
+            f" {table} cannot be read as Parquet; remove it"
+        ) from None
 
 
 class _DeltaTables(_Files):
