@@ -162,6 +162,31 @@ def test_rows_of_two_workspaces_tell_nothing(build: Build) -> None:
     assert everything(project) == before
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_another_workspace_than_the_api_names_are_refused(build: Build, kind: str) -> None:
+    """Prevents that a proxy with a stale ``GET /`` loads the lists of another workspace."""
+    project, other = build(kind)
+    assert failure_of(project.materialize("sources", "users")) == ""
+    before = everything(project)
+    body = orjson.dumps({"data": {"workspace": project.sandbox.workspace.describe()}})
+    other.sandbox.intercept = lambda info: Reply(200, body) if info.path == "/" else None
+    text = failure_of(other.materialize("users", "sources"))
+    assert f"The rows of sources (GET /sources) name the workspace {workspace_of(other)}" in text
+    assert workspace_of(project) in text
+    assert everything(project) == before
+
+
+def test_a_row_of_another_workspace_is_told(build: Build) -> None:
+    """Prevents that one odd value refuses everything, or that nobody hears of it."""
+    project, other = build("duckdb")
+    record = project.sandbox.served("sources")[0]
+    project.sandbox.workspace.put("sources", {**record, "workspaceId": workspace_of(other)})
+    result = project.materialize("sources")
+    assert failure_of(result) == ""
+    told = {c.check_name: str(c.description) for c in result.get_asset_check_evaluations()}
+    assert told["read_whole"] == f"some rows name another workspace: {workspace_of(other)}."
+
+
 def test_a_record_tells_where_no_row_does(build: Build) -> None:
     """Prevents that users of another workspace are loaded, as they do not say whose they are."""
     project, other = build("duckdb")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from analytics_assets.segment.client import ApiSession, Envelope
 from analytics_assets.segment.endpoints import BY_NAME
-from analytics_assets.segment.errors import ResourceError
+from analytics_assets.segment.errors import OtherWorkspace, ResourceError
 from analytics_assets.segment.extraction import UNAVAILABLE
 from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.model import Endpoint
@@ -105,6 +105,31 @@ def _explained(error: ResourceError) -> ResourceError:
     )
 
 
+def refuse_rows_of_others(workspace: Workspace, readings: Sequence[Reading]) -> None:
+    """Refuse lists that all name another workspace than the API says that it serves.
+
+    Those that name others as well are warned of: it may be one odd value.
+
+    Args:
+        workspace: as ``GET /`` told it.
+        readings: what was read, to its end.
+
+    Raises:
+        OtherWorkspace: something between may answer for several workspaces.
+    """
+    for reading in readings:
+        named = reading.staging.workspaces if reading.staging and not reading.failure else set()
+        others = foreign_text(", ".join(sorted(named - {workspace.id})))
+        if named and workspace.id not in named:
+            raise OtherWorkspace(
+                f"The rows of {reading.endpoint.name} (GET {reading.endpoint.path}) name the"
+                f" workspace {others}, where the API says that it serves {workspace}, so nothing"
+                " was loaded; see whether what answers at ANALYTICS_API_BASE_URL mixes workspaces."
+            )
+        if others:
+            reading.extraction.warnings.append(f"some rows name another workspace: {others}")
+
+
 def _of_rows(reading: Reading) -> str:
     """Return the workspace that the rows of a list name, nothing if there are none.
 
@@ -113,9 +138,7 @@ def _of_rows(reading: Reading) -> str:
     """
     if reading.failure or reading.staging is None:
         return ""
-    found: set[str] = set()
-    for table in reading.staging.tables(reading.typer.undeclared):
-        found.update(map(str, filter(None, table["workspace_id"].unique().to_pylist())))
+    found = reading.staging.workspaces
     if len(found) > 1:
         raise ResourceError(
             f"The rows of {reading.endpoint.name} name several workspaces,"

@@ -29,7 +29,11 @@ from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.reading_session import ReadingSession
 from analytics_assets.segment.settings import Log
 from analytics_assets.segment.spans import span
-from analytics_assets.segment.token_workspace import TokenWorkspace, Workspace
+from analytics_assets.segment.token_workspace import (
+    TokenWorkspace,
+    Workspace,
+    refuse_rows_of_others,
+)
 from analytics_assets.warehouse.connections import interruptible
 from analytics_assets.warehouse.destination import new_pipeline, pipeline_name
 from analytics_assets.warehouse.dlt_config import configure_dlt
@@ -165,6 +169,8 @@ class _Run:
                     if all(map(_refused, plan.readings)):
                         _wait(*readers.values())
                         raise_if_refused(session, readings)
+                    if workspace:
+                        refuse_rows_of_others(workspace, plan.readings)
                     yield self._load(plan, checks[group], workspace)
                     locks[group].close()
 
