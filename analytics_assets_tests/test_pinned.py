@@ -80,6 +80,7 @@ REFUSED = {
     "NORMALIZE__DATA_WRITER__COERCE_TIMESTAMPS": ("s", "coerce_timestamps"),
     "DATA_WRITER__TIMESTAMP_TIMEZONE": ("Europe/Berlin", "timestamp_timezone"),
     "NORMALIZE__DATA_WRITER__DELIMITER": (";", "delimiter"),
+    "CREDENTIALS__READ_ONLY": ("true", "read_only"),
     "ANALYTICS_ASSETS_IDENTITY__LOAD__LOAD_VOLUME_PATH": ("elsewhere", "load_volume_path"),
 }
 """What would do so and cannot be pinned: its value, and the setting as the sentence names it."""

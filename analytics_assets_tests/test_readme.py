@@ -209,8 +209,8 @@ def test_the_command_loads_what_it_names(command: str, start: Callable[..., Proj
     done = project.command(*as_installed(command))
     assert done.returncode == 0, done.stdout[-3000:]
     if "analytics-sandbox" in command:
-        seed = 9 if "--seed 9" in command else 7
-        own = project.folder / f"analytics_sandbox_story2_seed{seed}.duckdb"
+        company = "seed9_scale0.1" if "--seed 9 --scale 0.1" in command else "seed7"
+        own = project.folder / f"analytics_sandbox_story2_{company}.duckdb"
         project.env["ANALYTICS_DUCKDB_PATH"] = str(own)
     if command == next(iter(RUN_BY)):  # what the README shows of it
         shown = re.findall(r"^\w+ {5,}.+ ok$", README.read_text("utf-8"), re.MULTILINE)

@@ -770,13 +770,13 @@ def test_command_gets_the_sandbox_and_its_exit_code_is_passed(tmp_path: Path) ->
         "print(len(users), os.environ['ANALYTICS_DUCKDB_PATH'], sys.argv[1:])\n"
         "sys.exit(3)\n"
     )
-    words = ["--seed", "4", "--count", "users=11", sys.executable, "-c", code]
+    words = ["--seed", "4", "--scale", "0.50", "--count", "users=11", sys.executable, "-c", code]
     child = start(*words, "--select", "*", "--seed", "9", cwd=tmp_path)
     out, err = child.communicate(timeout=20)
     assert (child.returncode, err) == (3, "")
     assert out.split(maxsplit=2) == [
         "11",
-        f"analytics_sandbox_story{story.STORY}_seed4.duckdb",
+        f"analytics_sandbox_story{story.STORY}_seed4_scale0.5.duckdb",
         "['--select', '*', '--seed', '9']\n",
     ]
 
@@ -798,14 +798,14 @@ OWN = {
 
 def test_environment_of_the_command() -> None:
     """Prevents invented rows among real ones because the real destination is still exported."""
-    environment = child_environment("http://127.0.0.1:1", "t", {**REAL, "OTHER": "kept"}, 7)
+    environment = child_environment("http://127.0.0.1:1", "t", {**REAL, "OTHER": "kept"}, "seed7")
     wanted = {**OWN, **SILENT, "ANALYTICS_API_TOKEN": "t", "OTHER": "kept"}
     assert environment == {**wanted, "ANALYTICS_API_BASE_URL": "http://127.0.0.1:1"}
-    kept = child_environment("http://127.0.0.1:1", "t", REAL, 7, keep=True)
+    kept = child_environment("http://127.0.0.1:1", "t", REAL, "seed7", keep=True)
     wanted = {**REAL, **SILENT, "ANALYTICS_API_TOKEN": "t"}
     assert kept == {**wanted, "ANALYTICS_API_BASE_URL": "http://127.0.0.1:1"}
     proxied = child_environment(
-        "http://127.0.0.1:1", "t", {"http_proxy": "http://p", "no_proxy": "a"}, 7
+        "http://127.0.0.1:1", "t", {"http_proxy": "http://p", "no_proxy": "a"}, "seed7"
     )
     assert (proxied["no_proxy"], proxied["NO_PROXY"]) == ("a,127.0.0.1", "127.0.0.1")
 

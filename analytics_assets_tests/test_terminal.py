@@ -91,12 +91,14 @@ def assert_readable(text: str, folder: Path) -> None:
     assert len(lines) < MOST_LINES, text
     assert "DEBUG" not in text
     assert "Warning" not in text
-    assert str(folder / "analytics_sandbox_story2_seed7.duckdb") in text.replace("\n", "")
+    assert str(folder / "analytics_sandbox_story2_seed7_scale0.1.duckdb") in text.replace("\n", "")
     assert any(line.startswith("Next: ") for line in lines)
     told = {name: int(rows.replace(",", "")) for name, rows in ROWS.findall(text)}
     assert told.keys() == ALL_ASSETS
     project = Project(sandbox=None, folder=folder)  # type: ignore[arg-type]
-    project.env["ANALYTICS_DUCKDB_PATH"] = str(folder / "analytics_sandbox_story2_seed7.duckdb")
+    project.env["ANALYTICS_DUCKDB_PATH"] = str(
+        folder / "analytics_sandbox_story2_seed7_scale0.1.duckdb"
+    )
     counts = [f"SELECT '{name}', count(*) FROM analytics.{name}" for name in sorted(ALL_ASSETS)]
     assert told == dict(project.query(" UNION ALL ".join(counts)))
 
@@ -254,8 +256,9 @@ def test_a_home_and_a_folder_that_cannot_be_written_to(
     done = said(Path("/proc"))
     assert done.returncode != 0
     assert "Traceback" not in done.stdout
-    assert "failed: labels (GET /labels): The lock file '/proc/" in done.stdout
-    assert "choose another folder" in " ".join(done.stdout.split())
+    text = " ".join(done.stdout.split())
+    assert "failed: labels (GET /labels): The lock file '/proc/" in text
+    assert "choose another folder" in text
 
 
 def test_a_broken_list_is_named_last(project: Project, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ OPTIONS_VARIABLE = "SEGMENT_SANDBOX_OPTIONS"
 DATABASE = "ANALYTICS_DUCKDB_PATH"
 DESTINATION = {
     "ANALYTICS_DESTINATION": "duckdb",
-    DATABASE: f"analytics_sandbox_story{STORY}_seed{{seed}}.duckdb",
+    DATABASE: f"analytics_sandbox_story{STORY}_{{company}}.duckdb",
     "ANALYTICS_DATASET": "analytics",
     "ANALYTICS_TABLE_FORMAT": "",
 }
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sandbox = Sandbox(_options(args), port=args.port)
     except ValueError as error:
         parser.error(str(error))
-    relay = _SignalRelay()
+    relay, company = _SignalRelay(), _company(args)
     with relay:
         try:
             sandbox.__enter__()
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     OPTIONS_VARIABLE: shlex.join(own),
                 }
                 environment = child_environment(
-                    sandbox.url, sandbox.token, base, args.seed, keep=args.keep_destination
+                    sandbox.url, sandbox.token, base, company, keep=args.keep_destination
                 )
                 try:
                     home = quiet_dagster(command, environment, args.log_level)
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                         return _run(command, quiet, relay, begun=lambda: bool(sandbox.requests))
                 except PlaceMissing as error:
                     parser.error(str(error))
-            return _serve(sandbox, relay, args.seed, keep=args.keep_destination)
+            return _serve(sandbox, relay, company, keep=args.keep_destination)
         finally:
             sandbox.__exit__(None, None, None)
 
@@ -121,7 +121,7 @@ def split_command(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def child_environment(
-    url: str, token: str, base: Mapping[str, str], seed: int, *, keep: bool = False
+    url: str, token: str, base: Mapping[str, str], company: str, *, keep: bool = False
 ) -> dict[str, str]:
     """Give the environment of the command: everything of ours, and what belongs to the sandbox.
 
@@ -129,19 +129,19 @@ def child_environment(
         url: where the sandbox is.
         token: that it accepts.
         base: everything of ours.
-        seed: of the company.
+        company: what names its database.
         keep: whether to load to where ``base`` says.
     """
-    environment = {**base, **SILENT, **variables(url, token, seed, keep=keep)}
+    environment = {**base, **SILENT, **variables(url, token, company, keep=keep)}
     if any(name.lower() in ("http_proxy", "all_proxy") for name in base):
         for name in ("NO_PROXY", "no_proxy"):
             environment[name] = ",".join(filter(None, (base.get(name), _HOST)))
     return environment
 
 
-def variables(url: str, token: str, seed: int, *, keep: bool = False) -> dict[str, str]:
+def variables(url: str, token: str, company: str, *, keep: bool = False) -> dict[str, str]:
     """Give the variables that lead to the sandbox, and what it serves to a database of its own."""
-    own = {name: value.format(seed=seed) for name, value in DESTINATION.items()}
+    own = {name: value.format(company=company) for name, value in DESTINATION.items()}
     return {BASE_URL_VARIABLE: url, TOKEN_VARIABLE: token, **({} if keep else own)}
 
 
@@ -286,6 +286,11 @@ def _named_count(text: str) -> tuple[str, int]:
     return name, int(number)
 
 
+def _company(args: argparse.Namespace) -> str:
+    """Name the company: one of another size is another, or its lists would seem to shrink."""
+    return f"seed{args.seed}" + (f"_scale{args.scale:g}" if args.scale != 1 else "")
+
+
 def _options(args: argparse.Namespace) -> Options:
     return Options(
         seed=args.seed,
@@ -404,8 +409,8 @@ def _run(
     return code if code >= 0 else _SIGNAL_EXIT - code
 
 
-def _serve(sandbox: Sandbox, relay: _SignalRelay, seed: int, *, keep: bool) -> int:
-    for name, value in variables(sandbox.url, sandbox.token, seed, keep=keep).items():
+def _serve(sandbox: Sandbox, relay: _SignalRelay, company: str, *, keep: bool) -> int:
+    for name, value in variables(sandbox.url, sandbox.token, company, keep=keep).items():
         print(f"export {name}={shlex.quote(value)}", flush=True)
     while not relay.received:
         time.sleep(_POLL_SECONDS)

@@ -177,6 +177,8 @@ def check_target(settings: WarehouseSettings, pipeline: Pipeline) -> None:
     asked = [settings.dataset, layout.replace("%s", settings.dataset)]
     real = [config.normalize_dataset_name(schema), config.normalize_staging_dataset_name(schema)]
     if settings.is_duckdb:
+        if config.credentials.read_only:
+            refuse("read_only", True, "with which nothing can be loaded")
         asked.append(str(settings.duckdb_path.absolute()))
         real.append(str(Path(config.credentials.database).absolute()))
     if real != asked or pipeline.dev_mode or pipeline.refresh or pipeline.staging:
@@ -186,8 +188,13 @@ def check_target(settings: WarehouseSettings, pipeline: Pipeline) -> None:
         )
 
 
-def refuse(name: str, value: Any) -> NoReturn:
+def refuse(name: str, value: Any, why: str = "which would change or move the tables") -> NoReturn:
     """Refuse a setting of dlt.
+
+    Args:
+        name: as dlt calls it.
+        value: what it is set to.
+        why: a relative clause.
 
     Raises:
         SettingError: one sentence that names it, and the variables that may have set it.
@@ -195,7 +202,4 @@ def refuse(name: str, value: Any) -> NoReturn:
     ending = f"__{name.replace('.', '__')}".upper()
     variables = sorted(v for v in os.environ if f"__{v}".upper().endswith(ending))
     where = f"in {', '.join(variables)}" if variables else "in dlt's config.toml or secrets.toml"
-    raise SettingError(
-        f"dlt's setting {name!r} is {value!r}, which would change or move the tables; remove it"
-        f" ({where})."
-    )
+    raise SettingError(f"dlt's setting {name!r} is {value!r}, {why}; remove it ({where}).")
