@@ -423,6 +423,24 @@ def test_missing_features_do_not_fail_the_run(start: Callable[..., Project], sta
         project.assert_equal(wanted)
 
 
+def test_a_dropped_state_makes_no_failure_of_a_missing_feature(
+    start: Callable[..., Project],
+) -> None:
+    """Prevents that a table which was never filled counts as loaded before, once nobody knows."""
+    project = start(Options(scale=SMALL, features_off=frozenset({"audit_events", "audiences"})))
+    for _ in range(2):
+        result = project.materialize("audit_events", "audiences", "roles")
+        assert failure_of(result) == ""
+        assert materialized(result)["audit_events"]["available"] is False
+        execute(project, "DROP TABLE analytics._dlt_pipeline_state")
+    project = start(Options(scale=SMALL))
+    assert failure_of(project.materialize("roles")) == ""
+    execute(project, "DROP TABLE analytics._dlt_pipeline_state")
+    roles = BY_NAME["roles"].path
+    project.sandbox.intercept = lambda info: error_reply(404) if info.path == roles else None
+    assert "roles (GET /roles): HTTP 404" in failure_of(project.materialize("roles", "labels"))
+
+
 def types_of(project: Project, name: str) -> dict[str, str]:
     """Return the columns of a table, without dlt's own, with their types."""
     found = project.query(

@@ -188,6 +188,15 @@ REFUSED = {
         "usage_mtu_daily is a view in the dataset '{a}'; rename or drop it, and the next run",
         ["DROP VIEW {a}.usage_mtu_daily"],
     ),
+    "column that must be filled": (
+        [
+            "ALTER TABLE {a}.labels ADD COLUMN colour varchar DEFAULT 'x'",
+            "ALTER TABLE {a}.labels ALTER COLUMN colour SET NOT NULL",
+            "ALTER TABLE {a}.labels ALTER COLUMN colour DROP DEFAULT",
+        ],
+        "its table has the column colour that must hold a value and that no load fills; drop it,",
+        ["ALTER TABLE {a}.labels DROP COLUMN colour"],
+    ),
     "key": (
         ["ALTER TABLE {a}.labels DROP COLUMN value"],
         "its table has lost the column value, part of the key; put it back, or drop the table,",
@@ -234,6 +243,21 @@ def test_what_cannot_heal_fails_its_own_asset_and_says_how(project: Project, cas
     assert checks
     assert all(str(check.description).startswith("Not run: ") for check in checks)
     by_hand(project, *way_out)
+    assert_whole(project, load(project))
+
+
+@pytest.mark.parametrize("project", ["postgres"], indirect=True)
+def test_a_materialized_view_is_named(project: Project) -> None:
+    """Prevents the server's own words for what no list of tables shows."""
+    by_hand(
+        project,
+        "ALTER TABLE {a}.labels RENAME TO kept",
+        "CREATE MATERIALIZED VIEW {a}.labels AS SELECT * FROM {a}.kept",
+    )
+    text = failure_of(load(project))
+    assert f"labels (GET /labels): labels is a view in the dataset '{project.dataset}'; ren" in text
+    assert len(text.splitlines()) == 2
+    by_hand(project, "DROP MATERIALIZED VIEW {a}.labels")
     assert_whole(project, load(project))
 
 

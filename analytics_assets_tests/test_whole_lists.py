@@ -92,6 +92,11 @@ def next_page(body: Body) -> None:
     body["data"]["pagination"] = {"current": "a", "next": "b"}
 
 
+def next_page_outside(body: Body) -> None:
+    """Name a next page beside the data."""
+    body["pagination"] = {"current": "a", "next": "b"}
+
+
 def no_pagination(body: Body) -> None:
     """Leave out what tells that the page is the last."""
     del body["data"]["pagination"]
@@ -133,11 +138,16 @@ def repeat(name: str, count: int) -> Callable[[Body], None]:
             cut_and_count("sources", 6, "9" * 5000),
             "totalEntries is no whole number, so there may be more",
         ),
+        (
+            "labels",
+            next_page_outside,
+            "the answer tells of pages outside of 'data', so there may be more",
+        ),
         ("sources", repeat("sources", 4), "4 of 10 rows came twice, so others may be missing"),
         ("labels", repeat("labels", 3), "3 of 9 rows came twice, so others may be missing"),
     ],
 )
-def test_a_number_that_is_written_otherwise_proves_as_much(
+def test_what_is_written_otherwise_proves_as_much(
     build: Start, name: str, change: Callable[[Body], None], says: str
 ) -> None:
     """Prevents that living rows are marked because a count is text, or counts a row twice."""

@@ -83,7 +83,7 @@ def _materialize(
     asked = [name for name in selected if name in reports()]
     outcomes: list[Outcome] = []
     answered: Sequence[ReportOutcome] = ()
-    checks, said = _of_lists(_selected_checks(context, index)), set[str]()
+    checks, said = _selected_checks(context, index), set[str]()
     for sentence in misspelt_variables():
         context.log.warning(sentence)
     try:
@@ -110,8 +110,9 @@ def _materialize(
             said.add(index.name(result.asset_key) if result.asset_key else "")
             yield result
     except AnalyticsError as error:
-        open_ones = checks.keys() - said - {outcome.endpoint.name for outcome in outcomes}
-        reasons = {**dict.fromkeys(sorted(open_ones), error), **_reasons(outcomes)}
+        said |= {o.endpoint.name for o in outcomes} | {o.report.name for o in answered}
+        reasons = dict.fromkeys(sorted(checks.keys() - said), error)
+        reasons |= {**_reasons(outcomes), **_unanswered(answered)}
         yield from checks_not_run(context, index, checks, reasons, transient=error.transient)
         raise failure_of(error) from None
     except Exception as error:  # noqa: BLE001 - Dagster would store its text as it is
@@ -120,8 +121,7 @@ def _materialize(
         raise step_failure(text, allow_retries=True) from None
     reasons = {**_reasons(outcomes), **_unanswered(answered)}
     transient = any(reason.transient for reason in reasons.values())
-    wanted = {**checks, **run.report_checks}
-    yield from checks_not_run(context, index, wanted, reasons, transient=transient)
+    yield from checks_not_run(context, index, checks, reasons, transient=transient)
     _raise_failures(outcomes, answered)
 
 

@@ -69,6 +69,8 @@ def accept(
     """
     records, pagination = unpack(endpoint, body)
     cursor = next_cursor(endpoint, chain, records, pagination, page_size)
+    if pagination is None and body.get("pagination"):
+        chain.end_unproved = "the answer tells of pages outside of 'data', so there may be more"
     check_progress(endpoint, chain, records)
     chain.done = cursor is None
     return records, cursor

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.pipeline.pipeline import Pipeline
 
+from analytics_assets.segment.errors import UnreadableFiles
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.warehouse.settings import WarehouseSettings
-from analytics_assets.warehouse.sql import open_sql
+from analytics_assets.warehouse.sql import Sql, open_sql
 from analytics_assets.warehouse.state import claims_rows
 
 
@@ -33,8 +35,15 @@ def emptied(
 def without_rows(
     pipeline: Pipeline, endpoints: Sequence[Endpoint], warehouse: WarehouseSettings
 ) -> list[str]:
-    """Return the names of those whose tables, which are there, hold nothing."""
+    """Return the names of those whose tables hold nothing, or are not there."""
     with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
-        return [
-            e.name for e in endpoints if not sql.rows(f"SELECT 1 FROM {sql.table(e.name)} LIMIT 1")
-        ]
+        return [endpoint.name for endpoint in endpoints if _holds_nothing(sql, endpoint.name)]
+
+
+def _holds_nothing(sql: Sql, name: str) -> bool:
+    try:
+        return not sql.rows(f"SELECT 1 FROM {sql.table(name)} LIMIT 1")
+    except DatabaseUndefinedRelation:
+        return True
+    except UnreadableFiles:
+        return False

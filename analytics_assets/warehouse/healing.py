@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from dlt.common.destination.exceptions import DestinationException
 from dlt.common.exceptions import DltException
@@ -24,35 +24,29 @@ from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.errors import AnalyticsError, ResourceError, SettingError
 from analytics_assets.segment.foreign_text import root_message
-from analytics_assets.segment.model import DELETED_AT, ColumnType, Endpoint, Group, Table
+from analytics_assets.segment.model import ColumnType, Endpoint, Group, Table
 from analytics_assets.segment.settings import Log
 from analytics_assets.warehouse.destination import restore
 from analytics_assets.warehouse.emptied import emptied
-from analytics_assets.warehouse.other_pipelines import ROW_ID, refuse_other_pipelines
-from analytics_assets.warehouse.own_tables import RECORD_CHANGES, OwnTable
+from analytics_assets.warehouse.other_pipelines import refuse_other_pipelines
+from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
 from analytics_assets.warehouse.standing import (
     DLT_TABLES,
     VERSIONS,
-    Columns,
     Standing,
     look,
     look_at_staging,
 )
 from analytics_assets.warehouse.state import (
-    declared_types,
     drop_misshapen,
     forget,
     is_sound,
     stored_schema,
     stored_types,
 )
-
-LOAD_ID: Final = "_dlt_load_id"
-TYPES_READ_BACK: Final = ("duckdb", "postgres")
-"""Destinations that give every type of ours back as it was declared."""
-AGAIN: Final = "and the next run loads all of it again"
+from analytics_assets.warehouse.table_faults import LOAD_ID, Comparison, columns_text
 
 
 @dataclass
@@ -151,7 +145,7 @@ def _look(
     for name, needed in DLT_TABLES.items():
         missing = needed.difference(standing.tables.get(name, needed))
         if missing or name in standing.views:
-            what = f"has lost {_columns(missing)}" if missing else "is a view"
+            what = f"has lost {columns_text(missing)}" if missing else "is a view"
             raise SettingError(
                 f"The table {name} of the dataset {standing.dataset!r}, in which dlt keeps what it"
                 f" has loaded, {what}; drop it, and the next run makes it again."
@@ -203,17 +197,18 @@ class _Healing:
         self._standing = standing
         self._staging = staging
         self._log = log
+        self._compared = Comparison(schema, warehouse, standing, staging)
         self._healed = Healed()
 
     def of(self, tables: Sequence[Table]) -> Healed:
         """Judge and heal ``tables``, and where a load of them records what it changes."""
         healed, written = self._healed, [*tables, *_also_written(tables)]
         for table in written:
-            if fault := self._fault(table) or self._staging_fault(table):
+            if fault := self._compared.fault(table):
                 self._refuse(table.name, fault)
         written = [table for table in written if table.name not in healed.refused]
         sound = [table for table in tables if table.name not in healed.refused]
-        healed.types = {table.name: self._types(table) for table in sound}
+        healed.types = {table.name: self._compared.types(table) for table in sound}
         self._make_tables(self._gone_of_dlt())
         # before the tables: what is there again must never be taken for loaded
         untrue = [endpoint for endpoint in _endpoints(sound) if self._untrue(endpoint)]
@@ -229,87 +224,6 @@ class _Healing:
         end = "" if name == RECORD_CHANGES.name else "; nothing was loaded"
         self._healed.refused[name] = ResourceError(f"{fault}{end}")
 
-    # What is wrong with a table.
-
-    def _fault(self, table: Table) -> str | None:
-        """Say why rows must not go into a table as it stands, ``None`` if they may."""
-        standing, name = self._standing, table.name
-        if name in standing.views:
-            return f"{name} is a view in the dataset {standing.dataset!r}; {_RENAME_IT}"
-        columns = standing.tables.get(name)
-        if columns is None:
-            return None
-        if not self._is_ours(table, columns):
-            return (
-                f"the dataset {standing.dataset!r} holds a table {name} of somebody else's;"
-                " rename it, or load into another dataset, with ANALYTICS_DATASET"
-            )
-        again = f", {AGAIN}" if isinstance(table, Endpoint) else ""
-        lost = [key for key in table.key_columns if key not in columns]
-        if lost and isinstance(table, Endpoint):
-            return (
-                f"its table has lost {_columns(lost)}, part of the key; put it back, or drop the"
-                f" table{again}"
-            )
-        if (wrong := self._mistyped(table, columns)) and not _is_replaced(table):
-            told = [f"the column {c} is {columns[c]} where {kind} belongs" for c, kind in wrong]
-            return (
-                f"in its table {', '.join(told)}; give it the type that it had, or drop the table"
-                f"{again}"
-            )
-        return None
-
-    def _is_ours(self, table: Table, columns: Columns) -> bool:
-        """Tell by its columns whether a table is one that a load has made."""
-        known = stored_types(self._schema, table)
-        if not isinstance(table, Endpoint) and ROW_ID in columns and ROW_ID not in known:
-            return False
-        if known:  # a few may have been dropped
-            there = sum(name in columns for name in known)
-            return LOAD_ID in columns or there * 2 > len(known)
-        declared = declared_types(table)
-        if not isinstance(table, Endpoint):  # whose key may be a mere id, as anybody's
-            return LOAD_ID in columns and len(declared.keys() & columns.keys()) * 2 > len(declared)
-        made = {LOAD_ID, *table.key_columns, *({DELETED_AT} & declared.keys())}
-        return made <= columns.keys()
-
-    def _staging_fault(self, table: Table) -> str | None:
-        staging, name = self._staging, table.name
-        if staging is None:
-            return None
-        columns = staging.tables.get(name)
-        if name in staging.views or (columns is not None and not self._is_ours(table, columns)):
-            return (
-                f"the dataset {staging.dataset!r}, in which dlt puts rows before it merges them,"
-                f" holds another {'view' if name in staging.views else 'table'} {name};"
-                " rename or drop it, and the next run makes its own"
-            )
-        return None
-
-    def _mistyped(self, table: Table, columns: Columns) -> Sequence[tuple[str, ColumnType]]:
-        """Return the columns of another type than they should have, and which that is."""
-        if self._warehouse.destination not in TYPES_READ_BACK:
-            return []
-        expected = {**declared_types(table), **stored_types(self._schema, table)}
-        return [
-            (name, kind)
-            for name, kind in expected.items()
-            if columns.get(name) and columns[name] != kind
-        ]
-
-    def _types(self, table: Table) -> Mapping[str, ColumnType]:
-        """Return the types of a table: as stored, or as found where nothing is stored."""
-        stored = stored_types(self._schema, table)
-        found = self._standing.tables.get(table.name, {})
-        kinds: Any = {name: kind for name, kind in found.items() if kind}
-        return stored or {**declared_types(table), **kinds} if found else stored
-
-    def _missing(self, table: Table, standing: Standing) -> list[str]:
-        """Return the columns that dlt has stored and the table lacks; none without a table."""
-        columns = standing.tables.get(table.name)
-        stored = stored_types(self._schema, table)
-        return [] if columns is None else [name for name in stored if name not in columns]
-
     def _untrue(self, table: Endpoint) -> bool:
         """Tell whether the state makes no sense, or that of a history claims more than there is."""
         if not is_sound(self._pipeline, table):
@@ -317,7 +231,7 @@ class _Healing:
             return True
         if table.full_list:
             return False
-        gone = [name for name in self._missing(table, self._standing) if name != LOAD_ID]
+        gone = [name for name in self._compared.missing(table, self._standing) if name != LOAD_ID]
         return bool(gone) or table.name not in self._standing.tables
 
     def _emptied(self, tables: Sequence[Table], untrue: Sequence[Endpoint]) -> Sequence[Endpoint]:
@@ -350,11 +264,11 @@ class _Healing:
     def _add_columns(self, tables: Sequence[Table]) -> None:
         for table in tables:
             name, columns = table.name, self._standing.tables.get(table.name, {})
-            wrong = [column for column, _ in self._mistyped(table, columns)]
-            if bad := [*self._missing(table, self._standing), *wrong]:
+            wrong = [column for column, _ in self._compared.mistyped(table, columns)]
+            if bad := [*self._compared.missing(table, self._standing), *wrong]:
                 self._try(name, partial(self._add, name, bad, wrong))
                 changed = "dropped or changed" if wrong else "dropped"
-                self._log.warning(f"{name}: made again, as {changed} before: {_columns(bad)}.")
+                self._log.warning(f"{name}: made again, as {changed} before: {columns_text(bad)}.")
 
     def _add(self, table: str, names: Collection[str], wrong: Collection[str]) -> None:
         with open_sql(self._pipeline.destination_client()) as sql:
@@ -399,22 +313,11 @@ class _Healing:
         bad = [
             t.name
             for t in tables
-            if self._missing(t, staging) or self._mistyped(t, staging.tables.get(t.name, {}))
+            if self._compared.missing(t, staging)
+            or self._compared.mistyped(t, staging.tables.get(t.name, {}))
         ]
         gone = any(table.name not in staging.tables for table in tables)
         if bad or (gone and VERSIONS in staging.tables):
             client: Any
             with self._pipeline.destination_client() as client, client.with_staging_dataset():
                 client.sql_client.drop_tables(VERSIONS, *bad)
-
-
-_RENAME_IT: Final = "rename or drop it, and the next run makes the table"
-
-
-def _is_replaced(table: Table) -> bool:
-    """Tell whether every load replaces all rows of a table, so that there is nothing to lose."""
-    return not isinstance(table, (Endpoint, OwnTable))
-
-
-def _columns(names: Collection[str]) -> str:
-    return f"the column{'' if len(names) == 1 else 's'} {', '.join(sorted(names))}"

@@ -30,6 +30,7 @@ from analytics_assets.segment.staging import Key, Staging
 from analytics_assets.segment.undeclared import Stored
 from analytics_assets.segment.windows import forgettable, windows_to_load
 from analytics_assets.warehouse.counts import live_keys
+from analytics_assets.warehouse.emptied import without_rows
 from analytics_assets.warehouse.faults import question_error
 from analytics_assets.warehouse.healing import Healed, restore_and_heal
 from analytics_assets.warehouse.locks import open_database
@@ -40,6 +41,7 @@ from analytics_assets.warehouse.plain_files import tidy
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
 from analytics_assets.warehouse.state import (
+    is_known,
     loaded_days,
     loaded_months,
     peak,
@@ -235,8 +237,15 @@ def _reading(
         as_of=period.now,
         position=newest,
         held=held,
-        loaded_before=bool(stored) and not was_unavailable(pipeline, endpoint),
+        loaded_before=bool(stored) and _was_loaded(pipeline, endpoint, request.warehouse),
     )
+
+
+def _was_loaded(pipeline: Pipeline, endpoint: Endpoint, warehouse: WarehouseSettings) -> bool:
+    """Tell whether a table that is there was ever filled, or only made for a missing feature."""
+    if is_known(pipeline, endpoint):
+        return not was_unavailable(pipeline, endpoint)
+    return not without_rows(pipeline, [endpoint], warehouse)
 
 
 def _months(endpoint: Endpoint, pipeline: Pipeline, period: Period) -> list[date]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
 
@@ -42,12 +42,14 @@ class Standing:
         tables: the columns of each table that was asked for and is there.
         views: names that are views.
         names: everything that is there, asked for or not.
+        required: of each table the columns that must hold a value and have no default.
     """
 
     dataset: str
     tables: Mapping[str, Columns]
     views: frozenset[str]
     names: frozenset[str]
+    required: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def look(
@@ -82,7 +84,7 @@ def _look_in_sql(client: Any, names: Collection[str]) -> Standing:
     if not client.is_storage_initialized():
         return Standing(client.sql_client.dataset_name, {}, frozenset(), frozenset())
     found = {name: columns for name, columns in client.get_storage_tables(names) if columns}
-    kinds = _kinds(client.sql_client)
+    kinds = _kinds(client)
     return Standing(
         client.sql_client.dataset_name,
         {
@@ -91,19 +93,37 @@ def _look_in_sql(client: Any, names: Collection[str]) -> Standing:
         },
         frozenset(name for name, kind in kinds.items() if "VIEW" in kind),
         frozenset(found) | frozenset(kinds),
+        _required(client),
     )
 
 
-def _kinds(sql_client: Any) -> Mapping[str, str]:
-    """Return the kind of each table of the dataset, nothing where the server has no such list."""
+def _kinds(client: Any) -> Mapping[str, str]:
+    """Return the kind of each table of the dataset."""
+    query = "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = %s"
+    found = [*_listed(client, query)]
+    if client.config.destination_type == "postgres":
+        query = "SELECT matviewname, 'VIEW' FROM pg_matviews WHERE schemaname = %s"
+        found += _listed(client, query)
+    return {str(name).lower(): str(kind).upper() for name, kind in found}
+
+
+def _required(client: Any) -> Mapping[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for table, column in _listed(
+        client,
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s"
+        " AND is_nullable = 'NO' AND column_default IS NULL",
+    ):
+        found.setdefault(str(table).lower(), set()).add(str(column).lower())
+    return {table: frozenset(columns) for table, columns in found.items()}
+
+
+def _listed(client: Any, query: str) -> Sequence[Sequence[Any]]:
+    """Ask what is in the dataset; nothing where the server has no such list."""
     try:
-        found = sql_client.execute_sql(
-            "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = %s",
-            sql_client.dataset_name,
-        )
+        return client.sql_client.execute_sql(query, client.sql_client.dataset_name) or ()
     except DatabaseException:
-        return {}
-    return {str(name).lower(): str(kind).upper() for name, kind in found or ()}
+        return ()
 
 
 def _look_at_files(

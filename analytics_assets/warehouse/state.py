@@ -207,6 +207,11 @@ def was_unavailable(pipeline: Pipeline, endpoint: Endpoint) -> bool:
     return bool(_resource_state(pipeline, endpoint).get("unavailable"))
 
 
+def is_known(pipeline: Pipeline, endpoint: Endpoint) -> bool:
+    """Tell whether anything is remembered of a resource; not so if the state has been dropped."""
+    return bool(_resource_state(pipeline, endpoint))
+
+
 def note_load(
     state: MutableMapping[str, Any], reading: Reading, *, available: bool, fewer: bool
 ) -> None:
