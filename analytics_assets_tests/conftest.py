@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -40,6 +41,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     Elsewhere tests wait as much as they compute: for servers, processes and time-outs.
     """
     return 0 if config.option.markexpr == "unit" else 2 * (os.cpu_count() or 1)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from what was imported: it took an eighth of the time of tests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 IMPURE = frozenset({"start", "project", "loaded", "template", "postgres"})

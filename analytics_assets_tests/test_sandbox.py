@@ -868,7 +868,8 @@ def test_the_printed_variables_load_into_a_database_of_their_own(tmp_path: Path)
     finally:
         child.terminate()
         child.communicate(timeout=20)
-    assert [path.name for path in tmp_path.glob("*.duckdb")] == [OWN["ANALYTICS_DUCKDB_PATH"]]
+    own = f"analytics_sandbox_story{story.STORY}_seed7_scale0.02.duckdb"
+    assert [path.name for path in tmp_path.glob("*.duckdb")] == [own]
 
 
 def test_command_not_found(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
@@ -24,18 +26,45 @@ from analytics_assets.sandbox.workspace import Workspace
 
 _START_TIMEOUT = 30.0
 _STOP_TIMEOUT = 10.0
+_TICKS = 10
+"""Ticks of uvicorn in a second, of which every tenth sets the date that answers carry."""
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it is ready."""
+    """A server that says when it is ready, and ends at once: uvicorn looks ten times a second."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = threading.Event()
+        self.closed = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        self._loop, self._told = asyncio.get_running_loop(), asyncio.Event()
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        seconds = 0
+        while not await self.on_tick(seconds * _TICKS):
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._told.wait(), timeout=1)
+            seconds += 1
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        self.closed.set()
+        await super().shutdown(sockets)
+
+    def stop(self, thread: threading.Thread) -> None:
+        """Close the port and all idle connections; wait for answers that are under way."""
+        self.should_exit = True
+        self._loop.call_soon_threadsafe(self._told.set)
+        self.closed.wait(_STOP_TIMEOUT)
+        if self.server_state.tasks:
+            thread.join(_STOP_TIMEOUT)
 
 
 class Sandbox:
@@ -106,8 +135,7 @@ class Sandbox:
         """Stop the service; connections still open are cut."""
         if self._server is not None and self._thread is not None:
             self.state.stopping = True
-            self._server.should_exit = True
-            self._thread.join(_STOP_TIMEOUT)
+            self._server.stop(self._thread)
 
     @property
     def token(self) -> str:
