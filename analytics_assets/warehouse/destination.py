@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import dlt
 from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import DestinationException, UnknownDestinationModule
+from dlt.common.schema import Schema
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
@@ -125,8 +126,24 @@ def new_pipeline(group: str, settings: WarehouseSettings, folder: Path | str) ->
         must_attach_to_local_pipeline=False,
         config=config,
     )
+    _schemas_read_once(pipeline)
     pipeline.activate()
     return pipeline
+
+
+def _schemas_read_once(pipeline: Pipeline) -> None:
+    """Keep dlt from reading its schema anew whenever it is asked for it, some twenty times a load.
+
+    The working folder is the pipeline's own: no other process writes the file.
+    """
+    storage: Any = pipeline.schemas
+    from_file = storage.load_schema
+
+    def load_schema(name: str) -> Schema:
+        known = storage.live_schemas.get(name)
+        return from_file(name) if known is None or known.is_modified else cast(Schema, known)
+
+    storage.load_schema = load_schema
 
 
 def restore(settings: WarehouseSettings, pipeline: Pipeline, log: Log) -> None:
