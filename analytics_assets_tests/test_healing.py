@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,10 @@ OPTIONS = Options(counts={"sources": 6, "users": 8, "labels": 5, "audit_events":
 FIRST_MONTH = shift(datetime.now(timezone.utc).date().replace(day=1), -2)
 NAMES = ("sources", "labels", "usage_mtu_daily", "audit_events", "users")
 Templates = dict[str, Project]
+ON_A_SERVER = pytest.mark.parametrize(
+    "project", [pytest.param("postgres", id="server")], indirect=True
+)
+"""What DuckDB does not know; the name of the case keeps it in CI."""
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +251,46 @@ def test_what_cannot_heal_fails_its_own_asset_and_says_how(project: Project, cas
     assert_whole(project, load(project))
 
 
-@pytest.mark.parametrize("project", ["postgres"], indirect=True)
+@ON_A_SERVER
+def test_columns_that_fill_themselves_are_left_alone(project: Project) -> None:
+    """Prevents that a number or a value which the server makes refuses the list."""
+    by_hand(
+        project,
+        "ALTER TABLE {a}.labels ADD COLUMN n bigint GENERATED ALWAYS AS IDENTITY",
+        "ALTER TABLE {a}.labels ADD COLUMN m bigserial",
+        "ALTER TABLE {a}.labels ADD COLUMN k text GENERATED ALWAYS AS (upper(key)) STORED NOT NULL",
+    )
+    assert failure_of(load(project, "labels")) == ""
+
+
+@ON_A_SERVER
+@pytest.mark.parametrize(
+    "swallow",
+    [
+        "CREATE RULE gone AS ON INSERT TO {a}.labels DO INSTEAD NOTHING",
+        "CREATE FUNCTION {a}.nothing() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER gone BEFORE INSERT ON {a}.labels"
+        " FOR EACH ROW EXECUTE FUNCTION {a}.nothing()",
+    ],
+    ids=["rule", "trigger"],
+)
+def test_rows_that_the_database_swallows_are_missed(project: Project, swallow: str) -> None:
+    """Prevents a green run that left nothing, or less than was served, in a table."""
+    by_hand(project, swallow)
+    text = failure_of(load(project, "labels", "users"))
+    assert re.search(
+        r"labels \(GET /labels\): of 5 rows that were loaded 0 are in the table; ", text
+    )
+    by_hand(
+        project,
+        "DROP RULE IF EXISTS gone ON {a}.labels",
+        "DROP TRIGGER IF EXISTS gone ON {a}.labels",
+    )
+    assert_whole(project, load(project))
+
+
+@ON_A_SERVER
 def test_a_materialized_view_is_named(project: Project) -> None:
     """Prevents the server's own words for what no list of tables shows."""
     by_hand(

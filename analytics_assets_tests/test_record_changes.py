@@ -147,6 +147,19 @@ def test_what_comes_back_is_told(project: Project) -> None:
         assert found == changed + went
 
 
+def test_a_field_of_any_name_is_compared(start: Callable[..., Project]) -> None:
+    """Prevents that a column which is called like one of the comparison's own is never told of."""
+    project = start(OPTIONS)
+    names = ("asset", "came", "content", "held", "key", "live", "new", "old", "staged", "what")
+    source = project.sandbox.served("sources")[1]
+    for value in ("one", "two"):
+        changed = {**source, **dict.fromkeys(names, value)}
+        project.sandbox.workspace.put("sources", changed)
+        assert failure_of(project.materialize("sources", "history")) == ""
+    assert [row[3] for row in told(project)] == sorted(names)
+    assert {row[4:] for row in told(project)} == {("one", "two")}
+
+
 def test_a_failed_list_changes_nothing(start: Callable[..., Project]) -> None:
     """Prevents changes that are told of a list which was not loaded."""
     project = start(OPTIONS)

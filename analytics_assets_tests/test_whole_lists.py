@@ -97,6 +97,16 @@ def next_page_outside(body: Body) -> None:
     body["pagination"] = {"current": "a", "next": "b"}
 
 
+def with_errors(body: Body) -> None:
+    """Tell of an error in an answer that has data."""
+    body["errors"] = [{"type": "partial", "message": "half of it"}]
+
+
+def tells_nothing(body: Body) -> None:
+    """Leave out all that tells whether the page is the last."""
+    body["data"]["pagination"] = {}
+
+
 def no_pagination(body: Body) -> None:
     """Leave out what tells that the page is the last."""
     del body["data"]["pagination"]
@@ -141,8 +151,10 @@ def repeat(name: str, count: int) -> Callable[[Body], None]:
         (
             "labels",
             next_page_outside,
-            "the answer tells of pages outside of 'data', so there may be more",
+            "the answer has 'pagination' beside 'data', so there may be more",
         ),
+        ("labels", with_errors, "the answer has 'errors' beside 'data', so there may be more"),
+        ("sources", tells_nothing, "'data.pagination' tells nothing, so there may be more"),
         ("sources", repeat("sources", 4), "4 of 10 rows came twice, so others may be missing"),
         ("labels", repeat("labels", 3), "3 of 9 rows came twice, so others may be missing"),
     ],

@@ -22,6 +22,8 @@ EMPTY_PAGE_LIMIT: Final = 3
 MOST_TIMES: Final = 2
 MOST_MORE: Final = 1000
 """A list has no more rows than so many times what ``totalEntries`` says, and so many more."""
+_TELLING: Final = ("errors", "next", "pagination")
+"""What an answer of the API never has beside its data; it may tell that not all is there."""
 _DIGITS = re.compile("[0-9]{1,18}")
 """Python reads no more than some thousand digits."""
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
@@ -69,8 +71,8 @@ def accept(
     """
     records, pagination = unpack(endpoint, body)
     cursor = next_cursor(endpoint, chain, records, pagination, page_size)
-    if pagination is None and body.get("pagination"):
-        chain.end_unproved = "the answer tells of pages outside of 'data', so there may be more"
+    if beside := [name for name in _TELLING if body.get(name)]:
+        chain.end_unproved = f"the answer has {beside[0]!r} beside 'data', so there may be more"
     check_progress(endpoint, chain, records)
     chain.done = cursor is None
     return records, cursor
@@ -149,6 +151,8 @@ def next_cursor(
     if total is not None:
         chain.moved = chain.moved or chain.total not in (None, total)
         chain.total = total
+    elif told is None and "current" not in pagination:
+        chain.end_unproved = "'data.pagination' tells nothing, so there may be more"
     elif told is not None:
         chain.end_unproved = "totalEntries is no whole number, so there may be more"
     if not endpoint.paginated:

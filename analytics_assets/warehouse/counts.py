@@ -23,6 +23,15 @@ def count_rows(sql: Sql, names: Sequence[str]) -> dict[str, TableCounts]:
     return {name: TableCounts(int(total), int(deleted)) for name, total, deleted in rows}
 
 
+def rows_of_load(sql: Sql, names: Sequence[str], load_id: str) -> dict[str, int]:
+    """Count the rows of tables that a load has brought, in one query."""
+    counts = (
+        f"SELECT '{name}', count(*) FROM {sql.table(name)} WHERE _dlt_load_id = '{load_id}'"
+        for name in names
+    )
+    return {name: int(count) for name, count in sql.rows(" UNION ALL ".join(counts))}
+
+
 def live_keys(sql: Sql, endpoint: Endpoint) -> frozenset[Key]:
     """Return the keys of the rows of a full list that are not marked; none without a table."""
     keys = ", ".join(map(sql.column, endpoint.key_columns))

@@ -21,6 +21,7 @@ from analytics_assets.segment.errors import (
     AnalyticsError,
     DestinationUnreachable,
     OtherWorkspace,
+    ResourceError,
 )
 from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.model import Column, ColumnType, Table
@@ -28,7 +29,7 @@ from analytics_assets.segment.odd_values import Kept
 from analytics_assets.segment.settings import LoadOptions, Log
 from analytics_assets.segment.spans import span
 from analytics_assets.segment.token_workspace import Workspace
-from analytics_assets.warehouse.counts import count_rows
+from analytics_assets.warehouse.counts import count_rows, rows_of_load
 from analytics_assets.warehouse.deletions import mark_deleted
 from analytics_assets.warehouse.destination import new_pipeline, restore
 from analytics_assets.warehouse.dlt_config import only_errors_logged
@@ -51,6 +52,7 @@ from analytics_assets.warehouse.record_changes import changes_of, untold
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import open_sql
 from analytics_assets.warehouse.state import FIELD, note_load, stored_columns, stored_schema
+from analytics_assets.warehouse.state import forget as forget_state
 
 CONTRACT: Final[TSchemaContractDict] = {
     "tables": "evolve",
@@ -164,15 +166,39 @@ def _load_package(
             info.raise_on_failed_jobs()
         load_id = info.loads_ids[0]
         with span("mark"):
-            marked, forgotten, counts = _mark_and_count(load, pipeline, outcomes, load_id)
+            taken = _without_swallowed(load, pipeline, outcomes, load_id)
+            marked, forgotten, counts = _mark_and_count(load, pipeline, taken, load_id)
     schema = stored_schema(pipeline)
-    for outcome in outcomes:
+    for outcome in taken:
         name = outcome.endpoint.name
         outcome.load_id = load_id
         outcome.counts = counts.get(name)
         outcome.newly_deleted = marked.get(name, 0)
         outcome.forgotten = forgotten.get(name, 0)
         outcome.columns = _columns(schema, outcome)
+
+
+def _without_swallowed(
+    load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome], load_id: str
+) -> Sequence[Outcome]:
+    """Return those whose rows are all in the table; fail the others, and forget what they noted.
+
+    A trigger, rule or policy of a database may drop rows without a word.
+    """
+    if load.warehouse.destination == "filesystem":
+        return outcomes
+    with open_sql(pipeline.destination_client()) as sql:
+        found = rows_of_load(sql, [outcome.endpoint.name for outcome in outcomes], load_id)
+    for outcome in outcomes:
+        rows, there = outcome.staging.rows, found[outcome.endpoint.name]
+        if there < rows:
+            outcome.failure = ResourceError(
+                f"of {rows} rows that were loaded {there} are in the table; look for a trigger,"
+                " rule or policy of the database that drops the others"
+            )
+    swallowed = [outcome.endpoint.name for outcome in outcomes if outcome.failure]
+    forget_state(pipeline, load.plan.group, swallowed)
+    return [outcome for outcome in outcomes if outcome.failure is None]
 
 
 def _changes(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) -> pa.Table | None:
@@ -310,6 +336,8 @@ def _mark_and_count(
     load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome], load_id: str
 ) -> tuple[Mapping[str, int], Mapping[str, int], Mapping[str, TableCounts]]:
     warehouse, recorded = load.warehouse, load.plan.unrecorded is None
+    if not outcomes:
+        return {}, {}, {}
     names = [outcome.endpoint.name for outcome in outcomes]
     proved = [o.endpoint.name for o in outcomes if not o.read.extraction.doubts]
     with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:

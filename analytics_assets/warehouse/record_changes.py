@@ -36,6 +36,8 @@ SCHEMA: Final = pa.schema(
 )
 _ODD_NUMBER: Final = re.compile("[0-9](?:[eE][+-]?[0-9]|[.]0)")
 """A number that a server may write in another way, 1e2 as 100, or a text that looks like one."""
+_ROW_KEY: Final = '"the key"'
+"""No column of a table can be called that."""
 _PAGE_BYTES: Final = 32 * 1024**2
 _EXACT: Final = 2**53
 _DIFFERING: Final = """
@@ -146,8 +148,9 @@ class _Comparison:
         wanted = f"{self._key()} IN (SELECT key FROM differing)"
         load_id = "max(TRY_CAST(_dlt_load_id AS DOUBLE))"
         [(since,)] = self.connection.execute(f"SELECT {load_id} FROM {held}").fetchall()
-        self._make("old", f"SELECT {self._key()} AS key, {shown} FROM {held} WHERE {wanted}")
-        new = f"SELECT {self._key()} AS key, {shown} FROM staged WHERE {wanted}"
+        shown = f"{self._key()} AS {_ROW_KEY}, {shown}"
+        self._make("old", f"SELECT {shown} FROM {held} WHERE {wanted}")
+        new = f"SELECT {shown} FROM staged WHERE {wanted}"
         self._make("new", new, self._staged())
         personal = {column.name for column in columns if column.personal}
         of_key = "true" if personal & set(self.outcome.endpoint.key_columns) else "false"
@@ -155,8 +158,9 @@ class _Comparison:
             f"SELECT key, what, '', NULL, NULL, {of_key} FROM differing WHERE what <> 'changed'"
         ]
         parts += [
-            f"SELECT key, 'changed', '{c.name}', old.\"{c.name}\", new.\"{c.name}\","
-            f" {'true' if c.name in personal else of_key} FROM old JOIN new USING (key)"
+            f"SELECT {_ROW_KEY}, 'changed', '{c.name}', old.\"{c.name}\", new.\"{c.name}\","
+            f" {'true' if c.name in personal else of_key} FROM old JOIN new"
+            f" USING ({_ROW_KEY})"
             f' WHERE old."{c.name}" IS DISTINCT FROM new."{c.name}"'
             for c in columns
         ]

@@ -109,11 +109,13 @@ def _kinds(client: Any) -> Mapping[str, str]:
 
 def _required(client: Any) -> Mapping[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
-    for table, column in _listed(
-        client,
+    query = (
         "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s"
-        " AND is_nullable = 'NO' AND column_default IS NULL",
-    ):
+        " AND is_nullable = 'NO' AND column_default IS NULL"
+    )
+    if client.config.destination_type == "postgres":
+        query += " AND is_identity = 'NO' AND is_generated = 'NEVER'"
+    for table, column in _listed(client, query):
         found.setdefault(str(table).lower(), set()).add(str(column).lower())
     return {table: frozenset(columns) for table, columns in found.items()}
 
