@@ -50,6 +50,7 @@ from analytics_assets.segment.errors import SettingError
 from analytics_assets.warehouse.own_tables import READABLE, filled_by
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets_tests.conftest import SMALL, on_postgres, project_for
+from analytics_assets_tests.faults import execute
 from analytics_assets_tests.harness import (
     ALL_ASSETS,
     Project,
@@ -201,6 +202,20 @@ def test_reports_alone_need_neither_token_nor_tables(project: Project) -> None:
     assert checks == set()
     told = [str(one.description) for one in result.get_asset_check_evaluations()]
     assert all(re.fullmatch(r"There is no table \w+.* materialize it, and .*", t) for t in told)
+
+
+def test_a_column_that_is_not_there_is_told(start: Callable[..., Project]) -> None:
+    """Prevents a check that passes over a column somebody has dropped: it counts as empty."""
+    project = start(Options(scale=SMALL))
+    assert failure_of(project.materialize("sources")) == ""
+    execute(project, "ALTER TABLE analytics.sources DROP COLUMN enabled")
+    result = project.materialize("idle_sources")
+    assert failure_of(result) == ""
+    [check] = result.get_asset_check_evaluations()
+    assert not check.passed
+    assert "here is no column sources.enabled, so what would come from it is" in str(
+        check.description
+    )
 
 
 def test_names_of_what_has_gone(loaded: Project) -> None:

@@ -211,8 +211,9 @@ def _check_results(outcome: ReportOutcome, pages: ReportPages) -> Iterator[Asset
         count, shown = rows.num_rows, preview(outcome.report, rows.slice(0, OFFENDERS))
         said = f"{count} of {len(outcome.answer or ())} rows: {warn.text}" if count else ""
         missing = [table for table in outcome.not_there if table in pages.index.keys]
+        missing = [*_without(missing, outcome.lost)]
         if missing:
-            told = f"{_without(missing)}; materialize it, and the report again."
+            told = f"{'; '.join(missing)}; materialize it, and the report again."
             said = f"{said} Besides, {told}" if said else told[0].upper() + told[1:]
         yield AssetCheckResult(
             asset_key=pages.index.keys[name],
@@ -227,12 +228,14 @@ def _check_results(outcome: ReportOutcome, pages: ReportPages) -> Iterator[Asset
 def _warnings(outcome: ReportOutcome, failed: Collection[str]) -> Iterator[str]:
     if old := [name for name in outcome.report.reads if name in failed]:
         yield f"{', '.join(old)} failed in this run and was read as it was before"
-    if outcome.not_there:
-        yield _without(outcome.not_there)
+    yield from _without(outcome.not_there, outcome.lost)
 
 
-def _without(tables: Sequence[str]) -> str:
-    return f"there is no table {', '.join(tables)} yet, so what would come from it is empty"
+def _without(tables: Sequence[str], columns: Sequence[str]) -> Iterator[str]:
+    if tables:
+        yield f"there is no table {', '.join(tables)} yet, so what would come from it is empty"
+    if columns:
+        yield f"there is no column {', '.join(columns)}, so what would come from it is empty"
 
 
 def _run_metadata(

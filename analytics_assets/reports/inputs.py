@@ -32,11 +32,13 @@ class Inputs:
         connection: has the tables under their plain names; a table or column that is not there
             holds nothing.
         not_there: the tables that are not there.
+        lost: the columns that a table which is there does not have, by its name.
         unreadable: why a table cannot be read, by its name.
     """
 
     connection: duckdb.DuckDBPyConnection
     not_there: frozenset[str]
+    lost: Mapping[str, frozenset[str]]
     unreadable: Mapping[str, UnreadableFiles]
 
 
@@ -64,8 +66,12 @@ def open_inputs(
                 _provide(connection, tables, READABLE[table], columns, warehouse)
             except UnreadableFiles as error:
                 unreadable[table] = error
-        not_there = frozenset(table for table in needed if not tables.exists(table))
-        yield Inputs(connection, not_there, unreadable)
+        there = {table: columns for table, columns in needed.items() if tables.exists(table)}
+        lost = {
+            table: frozenset(c.name for c in columns).difference(tables.columns(table))
+            for table, columns in there.items()
+        }
+        yield Inputs(connection, frozenset(needed.keys() - there.keys()), lost, unreadable)
 
 
 def columns_needed(reports: Collection[Report]) -> Mapping[str, Sequence[Column]]:

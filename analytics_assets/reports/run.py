@@ -54,6 +54,7 @@ class ReportOutcome:
         seconds: what the answer took.
         load_id: dlt's load id, ``None`` if it is not loaded.
         not_there: tables that it reads and that the destination does not have.
+        lost: columns that it reads and that their tables do not have, such as ``users.name``.
     """
 
     report: Report
@@ -64,6 +65,7 @@ class ReportOutcome:
     seconds: float = 0.0
     load_id: str | None = None
     not_there: Sequence[str] = ()
+    lost: Sequence[str] = ()
 
     @property
     def loaded(self) -> bool:
@@ -131,6 +133,11 @@ def _answers(
                 # there is no record of changes as long as nothing has changed
                 missing = inputs.not_there - {RECORD_CHANGES.name}
                 outcome.not_there = [name for name in reads if name in missing]
+                outcome.lost = [
+                    f"{table}.{name}"
+                    for table, names in reads.items()
+                    for name in sorted(inputs.lost.get(table, frozenset()) & set(names))
+                ]
                 broken = [error for name, error in inputs.unreadable.items() if name in reads]
                 if broken:
                     outcome.failure = broken[0]
