@@ -224,7 +224,15 @@ def test_unix_seconds_become_times() -> None:
 )
 @given(answers(KINDS))
 @example(
-    ("sources", {"data": {"sources": [{"id": "a", "settings": {"n": 10**30}}], "pagination": {}}})
+    (
+        "sources",
+        {
+            "data": {
+                "sources": [{"id": "a", "settings": {"n": 10**30}}],
+                "pagination": {"current": "MA=="},
+            }
+        },
+    )
 )
 @example(("labels", {"data": {"labels": [{"key": "a\x00", "value": "b", "new": 2**63}]}}))
 def test_a_table_is_right_or_untouched(loaded: Project, case: tuple[str, Any]) -> None:

@@ -153,6 +153,14 @@ HEALS = {
         "ALTER TABLE {a}.usage_mtu_daily DROP COLUMN _dlt_load_id",
         "ALTER TABLE {a}.audit_events DROP COLUMN _dlt_load_id",
     ],
+    "rows of a month": [
+        "DELETE FROM {a}.usage_mtu_daily WHERE extract(month FROM timestamp) <> "
+        "(SELECT extract(month FROM max(timestamp)) FROM {a}.usage_mtu_daily)"
+    ],
+    "rows of a day": [
+        "DELETE FROM {a}.usage_mtu_daily WHERE timestamp = (SELECT min(timestamp) + INTERVAL '40'"
+        " DAY FROM {a}.usage_mtu_daily)"
+    ],
     "rows of histories": ["DELETE FROM {a}.audit_events", "DELETE FROM {a}.usage_mtu_daily"],
     "staging": [
         "DROP TABLE {s}.sources",

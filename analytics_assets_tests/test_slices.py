@@ -442,7 +442,7 @@ def test_an_identifier_that_fits_no_path_costs_the_children_only(build: Build, o
     """Prevents that one odd record ends the reading of its whole group, with a library's words."""
     project = build("duckdb")
     record = {**served(project, GROUPS)[0], "id": odd}
-    body = {"data": {"userGroups": [record], "pagination": {}}}
+    body = {"data": {"userGroups": [record], "pagination": {"current": "MA=="}}}
     project.sandbox.intercept = lambda info: (
         Reply(body=orjson.dumps(body)) if info.path == "/groups" else None
     )

@@ -252,7 +252,12 @@ def months_served(project: Project, served: Callable[[str], str | None]) -> None
             return None
         month = served(info.params["period"][:7])
         rows = project.sandbox.workspace.usage(CALLS, f"{month}-01") if month else []
-        body = {"data": {BY_NAME[CALLS].data_selector.rpartition(".")[2]: rows, "pagination": {}}}
+        body = {
+            "data": {
+                BY_NAME[CALLS].data_selector.rpartition(".")[2]: rows,
+                "pagination": {"current": "MA=="},
+            }
+        }
         return Reply(200, orjson.dumps(body))
 
     project.sandbox.intercept = intercept
@@ -450,7 +455,12 @@ def test_a_missing_count_is_carried_by_the_next_day(start: Start, missing: str |
             rows[4]["apiCalls"] = rows[0]["apiCalls"] = None
         else:
             del rows[4]["apiCalls"], rows[0]["apiCalls"]
-        body = {"data": {BY_NAME[CALLS].data_selector.rpartition(".")[2]: rows, "pagination": {}}}
+        body = {
+            "data": {
+                BY_NAME[CALLS].data_selector.rpartition(".")[2]: rows,
+                "pagination": {"current": "MA=="},
+            }
+        }
         return Reply(200, orjson.dumps(body))
 
     project.sandbox.intercept = without_count

@@ -154,7 +154,7 @@ def test_seventy_days_without_a_run_leave_no_hole(start: Start) -> None:
     assert min(days) == min(row["time"] for row in first)
 
 
-EMPTY = Reply(body=b'{"data": {"result": [], "pagination": {"next": null}}}')
+EMPTY = Reply(body=b'{"data": {"result": [], "pagination": {"current": "MA==", "next": null}}}')
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_parts_of_the_key_that_are_missing_are_empty_text(
         {"source": None, "eventType": "page", "eventName": None, "series": [point]},
         {"source": {"id": "t"}, "eventName": "Order Started", "series": []},
     ]
-    body = orjson.dumps({"data": {"result": entries, "pagination": {}}})
+    body = orjson.dumps({"data": {"result": entries, "pagination": {"current": "MA=="}}})
     project.sandbox.intercept = lambda info: (
         EMPTY if info.params.get("startTime", "9") < "2026-02-04" else Reply(body=body)
     )
@@ -347,7 +347,7 @@ def test_parts_of_the_key_that_are_missing_are_empty_text(
 def test_an_odd_entry_fails_its_asset_alone(start: Start, entry: Row, said: str) -> None:
     """Prevents that an answer of another shape ends in a traceback, or in wrong rows."""
     project = start(TINY)
-    body = orjson.dumps({"data": {"result": [entry], "pagination": {}}})
+    body = orjson.dumps({"data": {"result": [entry], "pagination": {"current": "MA=="}}})
     project.sandbox.intercept = lambda info: Reply(body=body) if info.path == ROW.path else None
     result = project.materialize(VOLUME, "usage_mtu_daily")
     assert said in failure_of(result)
@@ -388,7 +388,9 @@ def test_references_say_nothing_of_calls_without_a_source(start: Start) -> None:
             return None
         if info.params["startTime"] < "2026-02-04":
             return EMPTY
-        return Reply(body=orjson.dumps({"data": {"result": entries, "pagination": {}}}))
+        return Reply(
+            body=orjson.dumps({"data": {"result": entries, "pagination": {"current": "MA=="}}})
+        )
 
     project.sandbox.intercept = answer
     with at(project, NOW):

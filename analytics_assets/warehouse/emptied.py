@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from datetime import date
 
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.errors import UnreadableFiles
 from analytics_assets.segment.model import Endpoint
+from analytics_assets.segment.months import Loaded, month_of, month_range, shift
+from analytics_assets.warehouse.checks.values import utc_day
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import Sql, open_sql
 from analytics_assets.warehouse.state import claims_rows
@@ -19,7 +23,8 @@ def emptied(
 ) -> frozenset[str]:
     """Return the histories of which the state says that there are rows, and whose tables have none.
 
-    Of plain files only a whole file can go: a table without any is not there.
+    Of plain files only a whole file can go: a table without any is not there. Usage is looked at
+    month by month, see :func:`lacking_months`.
 
     Args:
         pipeline: in step with the destination, which the caller has open.
@@ -28,8 +33,33 @@ def emptied(
     """
     if not warehouse.merges:
         return frozenset()
-    claimed = [e for e in endpoints if not e.full_list and claims_rows(pipeline, e)]
+    histories = [e for e in endpoints if not e.full_list and not e.monthly]
+    claimed = [e for e in histories if claims_rows(pipeline, e)]
     return frozenset(without_rows(pipeline, claimed, warehouse) if claimed else ())
+
+
+def lacking_months(sql: Sql, endpoint: Endpoint, loaded: Loaded | None) -> frozenset[date]:
+    """Return the months that are over and of which a table of usage lacks days, or has none.
+
+    A workspace may have begun in the midst of the first month that has any.
+
+    Args:
+        sql: the destination, open.
+        endpoint: the row of ``endpoints.py``.
+        loaded: what the state says that there is.
+    """
+    if loaded is None:
+        return frozenset()
+    column = sql.column(str(endpoint.cursor_column))
+    try:
+        found = sql.rows(f"SELECT DISTINCT {column} FROM {sql.table(endpoint.name)}")
+    except (DatabaseUndefinedRelation, UnreadableFiles):
+        return frozenset()
+    days = {utc_day(when) for (when,) in found if when}
+    there = Counter(map(month_of, days))
+    first = min(there, default=loaded.newest)
+    over = month_range(loaded.first, shift(month_of(loaded.newest), -1))
+    return frozenset(m for m in over if m != first and there[m] < (shift(m, 1) - m).days)
 
 
 def without_rows(

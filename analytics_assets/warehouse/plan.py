@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from analytics_assets.segment.staging import Key, Staging
 from analytics_assets.segment.undeclared import Stored
 from analytics_assets.segment.windows import forgettable, windows_to_load
 from analytics_assets.warehouse.counts import live_keys
-from analytics_assets.warehouse.emptied import without_rows
+from analytics_assets.warehouse.emptied import lacking_months, without_rows
 from analytics_assets.warehouse.faults import question_error
 from analytics_assets.warehouse.healing import Healed, restore_and_heal
 from analytics_assets.warehouse.locks import open_database
@@ -114,6 +114,23 @@ class GroupPlan:
     unrecorded: AnalyticsError | None
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What the destination holds of a resource.
+
+    Attributes:
+        columns: of its table.
+        keys: of the rows that the load may mark as deleted, or drop.
+        lacking: months of usage that were loaded and are not whole any more.
+        filled: whether it was ever loaded, and not only made for a missing feature.
+    """
+
+    columns: Mapping[str, Stored]
+    keys: frozenset[Key]
+    lacking: frozenset[date]
+    filled: bool
+
+
 def plan_group(
     group: Group, request: LoadRequest, pipeline: Pipeline, folder: Path, period: Period, log: Log
 ) -> GroupPlan:
@@ -130,6 +147,8 @@ def plan_group(
             tidy(pipeline, request.warehouse, wanted)
             schema = stored_schema(pipeline)
             before = _baselines(pipeline, schema, wanted, healed, request.warehouse, period.today)
+            lacking = _lacking(pipeline, endpoints, healed, request.warehouse, log)
+            filled = _filled(pipeline, schema, wanted, healed, request.warehouse)
             owner = owner_of(group, pipeline, request.warehouse)
     except DestinationException as error:
         raise question_error(error, request.warehouse) from None
@@ -137,10 +156,14 @@ def plan_group(
     for endpoint in wanted:
         parent = readings.get(endpoint.parent.resource) if endpoint.parent else None
         file = folder / f"{endpoint.name}.arrows" if endpoint in endpoints else None
-        stored = _stored(schema, endpoint, healed)
-        held = before[endpoint.name].live if endpoint.name in before else frozenset()
-        held = held if request.warehouse.loses_rows else frozenset()
-        reading = _reading(endpoint, parent, pipeline, stored, file, held, request, period)
+        keys = before[endpoint.name].live if endpoint.name in before else frozenset()
+        known = _Known(
+            _stored(schema, endpoint, healed),
+            keys if request.warehouse.loses_rows else frozenset(),
+            lacking.get(endpoint.name, frozenset()),
+            endpoint.name in filled,
+        )
+        reading = _reading(endpoint, parent, pipeline, known, file, request, period)
         if file and (refusal := healed.refused.get(endpoint.name)):
             reading.extraction.fail(refusal)
         readings[endpoint.name] = reading
@@ -192,9 +215,8 @@ def _reading(
     endpoint: Endpoint,
     parent: Reading | None,
     pipeline: Pipeline,
-    stored: Mapping[str, Stored],
+    known: _Known,
     file: Path | None,
-    held: frozenset[Key],
     request: LoadRequest,
     period: Period,
 ) -> Reading:
@@ -203,16 +225,15 @@ def _reading(
     Args:
         endpoint: what to read.
         parent: the reading of the list it hangs on.
-        pipeline: knows what the destination holds.
-        stored: the columns that the destination's table has.
+        pipeline: knows what was loaded before.
+        known: what the destination holds of it.
         file: where to stage its rows; ``None`` if they are not loaded.
-        held: keys of rows that the load may mark as deleted, or drop.
         request: how to reach the API, and where to load to.
         period: the days that the run is about.
     """
     api = request.api
     windows = _windows(endpoint, pipeline, period, api.overlap_days)
-    months = [month.isoformat() for month in _months(endpoint, pipeline, period)]
+    months = [month.isoformat() for month in _months(endpoint, pipeline, period, known.lacking)]
     newest = position(pipeline, endpoint) if endpoint.cursor else None
     start = start_of(newest, timedelta(minutes=api.overlap_minutes), period.audit_start)
     extraction = Extraction(
@@ -228,7 +249,7 @@ def _reading(
         extraction,
         RowTyper(
             endpoint,
-            stored,
+            known.columns,
             redact=api.redact,
             fingerprint_key=api.fingerprint_key,
             holds_nul=request.warehouse.holds_nul,
@@ -236,24 +257,61 @@ def _reading(
         Staging(endpoint, file) if file else None,
         as_of=period.now,
         position=newest,
-        held=held,
-        loaded_before=bool(stored) and _was_loaded(pipeline, endpoint, request.warehouse),
+        held=known.keys,
+        loaded_before=known.filled,
     )
 
 
-def _was_loaded(pipeline: Pipeline, endpoint: Endpoint, warehouse: WarehouseSettings) -> bool:
-    """Tell whether a table that is there was ever filled, or only made for a missing feature."""
-    if is_known(pipeline, endpoint):
-        return not was_unavailable(pipeline, endpoint)
-    return not without_rows(pipeline, [endpoint], warehouse)
+def _filled(
+    pipeline: Pipeline,
+    schema: Schema,
+    endpoints: Sequence[Endpoint],
+    healed: Healed,
+    warehouse: WarehouseSettings,
+) -> frozenset[str]:
+    """Return the resources whose tables were ever filled, and not only made for want of a feature.
+
+    Where the state does not tell, as it has been dropped, the rows do.
+    """
+    there = [e for e in endpoints if _stored(schema, e, healed)]
+    noted = {e.name for e in there if is_known(pipeline, e) and not was_unavailable(pipeline, e)}
+    untold = [e for e in there if not is_known(pipeline, e)]
+    empty = without_rows(pipeline, untold, warehouse) if untold else []
+    return frozenset(noted | {e.name for e in untold} - set(empty))
 
 
-def _months(endpoint: Endpoint, pipeline: Pipeline, period: Period) -> list[date]:
+def _lacking(
+    pipeline: Pipeline,
+    endpoints: Sequence[Endpoint],
+    healed: Healed,
+    warehouse: WarehouseSettings,
+    log: Log,
+) -> Mapping[str, frozenset[date]]:
+    """Return the months of usage that were loaded and are not whole in their tables, by name."""
+    usage = [e for e in endpoints if e.monthly and e.name not in healed.refused]
+    loaded = {e.name: loaded_months(pipeline, e) for e in usage}
+    if not any(loaded.values()):
+        return {}
+    with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
+        found = {name: lacking_months(sql, BY_NAME[name], loaded[name]) for name in loaded}
+    for name, months in found.items():
+        known = loaded[name]
+        if known and (lost := sorted(months - known.due)):
+            told = ", ".join(f"{month:%Y-%m}" for month in lost)
+            log.warning(f"{name}: rows are missing in its table for {told}; loading them again.")
+    return found
+
+
+def _months(
+    endpoint: Endpoint, pipeline: Pipeline, period: Period, lacking: frozenset[date]
+) -> list[date]:
     if not endpoint.monthly:
         return []
     if period.again:
         return month_range(*period.again)
-    return months_to_load(loaded_months(pipeline, endpoint), period.usage_start, period.now.date())
+    loaded = loaded_months(pipeline, endpoint)
+    due = loaded and replace(loaded, due=loaded.due | lacking)
+    return months_to_load(due, period.usage_start, period.now.date())
 
 
 def _windows(endpoint: Endpoint, pipeline: Pipeline, period: Period, overlap: int) -> list[str]:

@@ -16,14 +16,7 @@ from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment import windows
 from analytics_assets.segment.model import ColumnType, Endpoint, Table
-from analytics_assets.segment.months import (
-    FIRST_YEAR,
-    Loaded,
-    after_load,
-    month_of,
-    month_range,
-    shift,
-)
+from analytics_assets.segment.months import FIRST_YEAR, Loaded, after_load
 from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.undeclared import Stored
 from analytics_assets.segment.windows import LoadedDays
@@ -170,13 +163,7 @@ def position(pipeline: Pipeline, endpoint: Endpoint) -> datetime | None:
 
 
 def claims_rows(pipeline: Pipeline, endpoint: Endpoint) -> bool:
-    """Tell whether the state of a history says that rows of it have been loaded.
-
-    A month that came empty is due, so one in the past that is not has brought rows.
-    """
-    if months := loaded_months(pipeline, endpoint):
-        over = month_range(months.first, shift(month_of(months.newest), -1))
-        return any(month not in months.due for month in over)
+    """Tell whether the state of a history that is not read by months says that it has rows."""
     return bool(loaded_days(pipeline, endpoint) or position(pipeline, endpoint))
 
 
