@@ -159,7 +159,7 @@ BAD = [
         "spaces",
         ["ALTER TABLE spaces ALTER COLUMN id DROP NOT NULL", "UPDATE spaces SET id = NULL"],
         "key_unique_and_not_null",
-        r"\d+ rows? without a complete key \(id\)",
+        r"\d+ rows? without a complete key \(id\)\. Delete what has no key",
         id="null-key",
     ),
     pytest.param(

@@ -271,6 +271,18 @@ def test_columns_that_fill_themselves_are_left_alone(project: Project) -> None:
     assert failure_of(load(project, "labels")) == ""
 
 
+def test_a_row_put_there_by_hand_is_marked(project: Project) -> None:
+    """Prevents that a row which no load has brought stays live for ever."""
+    by_hand(
+        project,
+        "ALTER TABLE {a}.users ALTER COLUMN _dlt_load_id DROP NOT NULL",
+        "UPDATE {a}.users SET id = 'by hand', _dlt_load_id = NULL"
+        " WHERE id = (SELECT min(id) FROM {a}.users)",
+    )
+    assert failure_of(load(project, "users")) == ""
+    assert_right(project, "users")
+
+
 @ON_A_SERVER
 @pytest.mark.parametrize(
     "swallow",

@@ -130,6 +130,17 @@ def test_a_failed_month_moves_nothing(start: Start) -> None:
         assert_usage(project, date(2026, 1, 1))
 
 
+def test_a_month_that_is_refused_is_no_token_that_is(start: Start) -> None:
+    """Prevents that one looks for another token where the API has served eleven months with it."""
+    project = start(TINY, ANALYTICS_USAGE_START=f"{utc_month(-2):%Y-%m}")
+    project.sandbox.intercept = lambda info: (
+        Reply(403, b"{}") if info.params.get("period") == f"{utc_month(-1):%Y-%m}-01" else None
+    )
+    text = failure_of(project.materialize(CALLS))
+    assert f"month {utc_month(-1):%Y-%m}: HTTP 403" in text
+    assert "does not accept the token" not in text
+
+
 def test_reload_from_the_command_line(start: Start) -> None:
     """Prevents the example of the README from going stale: exactly its months are reloaded."""
     project = start(TINY, ANALYTICS_USAGE_START=f"{utc_month(-4):%Y-%m}")

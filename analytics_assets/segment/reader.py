@@ -99,6 +99,8 @@ def raise_if_refused(session: ReadingSession, readings: Sequence[Reading]) -> No
         )
     if not statuses or not statuses <= REFUSALS:
         return
+    if any(chain.pages for reading in readings for chain in reading.extraction.chains.values()):
+        return
     if all(reading.endpoint.feature for reading in readings) and (
         FORBIDDEN in statuses or session.whose.token_works
     ):

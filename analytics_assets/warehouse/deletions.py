@@ -20,7 +20,8 @@ def mark_deleted(sql: Sql, names: Sequence[str], load_id: str) -> Mapping[str, i
         if not BY_NAME[name].full_list:
             continue
         table = sql.table(name)
-        where = f"_dlt_load_id <> '{load_id}' AND {DELETED_AT} IS NULL"
+        # a row that somebody has put there has no load id
+        where = f"coalesce(_dlt_load_id, '') <> '{load_id}' AND {DELETED_AT} IS NULL"
         [(count,)] = sql.rows(f"SELECT count(*) FROM {table} WHERE {where}")
         marked[name] = int(count)
         if count:

@@ -31,7 +31,9 @@ def _key_unique(this: Examination) -> Verdict:
         problems.append(f"{many(len(twice), 'key')} ({names}) in more than one row: {named}")
     if incomplete:
         problems.append(f"{many(incomplete, 'row')} without a complete key ({names})")
-    text = f"{'; '.join(problems)}. {reload_advice(this.endpoint)}"
+    advice = [reload_advice(this.endpoint)] if twice else []
+    advice += ["Delete what has no key: no load finds such a row."] if incomplete else []
+    text = f"{'; '.join(problems)}. {' '.join(advice)}"
     return Verdict(False, text, offenders=records)
 
 
