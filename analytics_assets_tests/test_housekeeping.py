@@ -5,8 +5,11 @@ from __future__ import annotations
 import gc
 import weakref
 from contextlib import suppress
+from pathlib import Path
 
-from analytics_assets.orchestration.housekeeping import little_garbage_collection
+from dagster import AssetKey, AssetMaterialization, DagsterInstance
+
+from analytics_assets.orchestration.housekeeping import index_open, little_garbage_collection
 
 
 class Knot:
@@ -47,3 +50,27 @@ def test_process_with_settings_of_its_own_keeps_them() -> None:
             assert gc.get_freeze_count() == 0
     finally:
         gc.enable()
+
+
+def test_index_is_opened_once_and_the_file_of_a_run_is_left_alone(tmp_path: Path) -> None:
+    """Prevents a wait for the disk with each event, and a run whose page in the UI stands still.
+
+    The page follows the changes of the file of the run, to which a connection that is held open
+    would keep SQLite from writing.
+    """
+    with DagsterInstance.local_temp(str(tmp_path)) as instance:
+        instance.report_runless_asset_event(AssetMaterialization("lists"))
+        [index] = tmp_path.rglob("index.db")
+        assert len([*index.parent.iterdir()]) == 2  # the other one is that of no run
+        with suppress(ValueError), index_open(instance):
+            instance.report_runless_asset_event(AssetMaterialization("lists"))
+            assert {file.name for file in index.parent.glob("*-wal")} == {"index.db-wal"}
+            raise ValueError
+        assert not [*index.parent.glob("*-wal")]
+        assert len(instance.fetch_materializations(AssetKey("lists"), limit=9).records) == 2
+
+
+def test_instance_without_files_has_nothing_held_open() -> None:
+    """Prevents runs on PostgreSQL, or in memory, from failing for want of a file."""
+    with DagsterInstance.ephemeral() as instance, index_open(instance):
+        assert instance.get_runs() == []

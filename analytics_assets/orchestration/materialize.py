@@ -23,7 +23,7 @@ from analytics_assets.orchestration.check_results import check_results, figures_
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.environment import misspelt_variables
 from analytics_assets.orchestration.failures import failure_of, step_failure
-from analytics_assets.orchestration.housekeeping import little_garbage_collection
+from analytics_assets.orchestration.housekeeping import index_open, little_garbage_collection
 from analytics_assets.orchestration.latest import Latest
 from analytics_assets.orchestration.metadata import ordered, run_figures, run_metadata
 from analytics_assets.orchestration.not_run import checks_not_run
@@ -63,7 +63,11 @@ def materialize(
     latest: Latest,
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
     """Load and check what is selected; report each asset, then fail if any failed."""
-    with little_garbage_collection(), recorded() as recorder:
+    with (
+        little_garbage_collection(),
+        index_open(context.instance),
+        recorded() as recorder,
+    ):
         yield from _materialize(context, options, deployment, index, latest, recorder)
 
 
