@@ -21,11 +21,14 @@ def configure_dlt(parallel_requests: int) -> None:
     """
     # a chain that waits for a rate limit of its own holds a worker: there are enough for all others
     workers = parallel_requests * 2
-    dlt.config["extract.workers"] = workers
-    dlt.config["extract.max_parallel_items"] = workers
-    dlt.config["extract.futures_poll_interval"] = POLL_SECONDS
-    dlt.config["runtime.intercept_signals"] = False  # whoever started the run handles them
-    dlt.config["normalize.parquet_normalizer.add_dlt_load_id"] = True  # mark_deleted needs it
+    # not in dlt.config: once that holds anything, dlt looks there for each of thousands of settings
+    # and asks each time whether it is a secret
+    own = dlt.secrets
+    own["extract.workers"] = workers
+    own["extract.max_parallel_items"] = workers
+    own["extract.futures_poll_interval"] = POLL_SECONDS
+    own["runtime.intercept_signals"] = False  # whoever started the run handles them
+    own["normalize.parquet_normalizer.add_dlt_load_id"] = True  # mark_deleted needs it
 
 
 @contextmanager
