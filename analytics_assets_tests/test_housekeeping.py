@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from dagster import AssetKey, AssetMaterialization, DagsterInstance
 
 from analytics_assets.orchestration.housekeeping import index_open, little_garbage_collection
@@ -19,6 +21,18 @@ class Knot:
         self.itself = self
 
 
+@pytest.fixture
+def usual_search() -> Iterator[None]:
+    """Search for garbage as Python does by itself; the tests do so less often."""
+    before = gc.get_threshold()
+    gc.unfreeze()
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.freeze()
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("usual_search")
 def test_search_for_garbage_is_as_before_when_a_run_ends() -> None:
     """Prevents a host's process, in which a run was executed, from growing from then on."""
     before, knot = gc.get_threshold(), Knot()
@@ -34,6 +48,7 @@ def test_search_for_garbage_is_as_before_when_a_run_ends() -> None:
     assert seen() is None
 
 
+@pytest.mark.usefixtures("usual_search")
 def test_process_with_settings_of_its_own_keeps_them() -> None:
     """Prevents a host that has frozen its own objects, or searches never, from losing that."""
     before = gc.get_threshold()
