@@ -162,7 +162,8 @@ def _load_package(
         if workspace and not plan.owner.remembered:
             check_still_free(plan.group, pipeline, warehouse.dataset, workspace)
         with replacing(pipeline, warehouse, [outcome.endpoint for outcome in outcomes]):
-            info = pipeline.load()
+            # DuckDB has one thread: jobs side by side would only take more memory
+            info = pipeline.load(workers=1) if warehouse.is_duckdb else pipeline.load()
             info.raise_on_failed_jobs()
         load_id = info.loads_ids[0]
         with span("mark"):
