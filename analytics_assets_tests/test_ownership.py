@@ -176,6 +176,18 @@ def test_rows_of_another_workspace_than_the_api_names_are_refused(build: Build, 
     assert everything(project) == before
 
 
+def test_parents_of_another_workspace_are_refused(build: Build) -> None:
+    """Prevents that what hangs on the sources of another workspace is loaded without them."""
+    project, other = build("duckdb")
+    assert failure_of(project.materialize("sources", "source_schema_settings")) == ""
+    before = everything(project)
+    body = orjson.dumps({"data": {"workspace": project.sandbox.workspace.describe()}})
+    other.sandbox.intercept = lambda info: Reply(200, body) if info.path == "/" else None
+    text = failure_of(other.materialize("source_schema_settings"))
+    assert f"The rows of sources (GET /sources) name the workspace {workspace_of(other)}" in text
+    assert everything(project) == before
+
+
 def test_a_row_of_another_workspace_is_told(build: Build) -> None:
     """Prevents that one odd value refuses everything, or that nobody hears of it."""
     project, other = build("duckdb")

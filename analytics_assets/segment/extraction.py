@@ -21,6 +21,8 @@ from analytics_assets.segment.windows import days_of
 NOT_FOUND: Final = 404
 INVALID: Final = 422
 NAMED: Final = 3
+WORKSPACE_ID: Final = "workspaceId"
+"""Field of the lists whose records name their workspace."""
 """Slices named in a text; of parents there may be hundreds."""
 UNAVAILABLE: Final = frozenset({401, 403, NOT_FOUND})
 TOO_OLD: Final = frozenset({400, 422})
@@ -44,6 +46,7 @@ class Extraction:
         doubts: why the list may have more than came; rows that came are good all the same.
         unproved: months of usage and windows that count as not loaded; the next run asks again.
         warnings: what a person should look at.
+        workspaces: ids of workspaces that the records name, none of a list that names none.
 
     The threads that fetch and the one that types share it: a lock guards what they change.
     """
@@ -66,6 +69,8 @@ class Extraction:
         self.doubts: list[str] = []
         self.unproved: frozenset[str] = frozenset()
         self.warnings: list[str] = []
+        self.workspaces: set[str] = set()
+        self._names_workspace = any(c.field == WORKSPACE_ID for c in endpoint.columns)
         self.requests = 0
         self.waited = 0.0
         self.retries = 0
@@ -161,7 +166,10 @@ class Extraction:
             ResourceError: the page cannot be trusted; the text says why.
         """
         with self._lock:
-            _, cursor = accept(self.endpoint, self.chains[chain], body, page_size)
+            records, cursor = accept(self.endpoint, self.chains[chain], body, page_size)
+            if self._names_workspace:
+                named = (record.get(WORKSPACE_ID) for record in records)
+                self.workspaces.update(name for name in named if name and isinstance(name, str))
         return cursor
 
     @property

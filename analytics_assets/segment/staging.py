@@ -23,8 +23,6 @@ from analytics_assets.segment.undeclared import Undeclared
 TABLE_BYTES: Final = 8 * 1024**2
 """Size of the tables handed to the loader: large enough to be quick, small enough for memory."""
 PREVIEW_ROWS: Final = 5
-WORKSPACE_ID: Final = "workspace_id"
-"""Column of the lists whose records name their workspace."""
 
 Key = tuple[Any, ...]
 """The values of a row's key columns."""
@@ -42,7 +40,6 @@ class Staging:
         newest: newest time in the column that tells how new a row is, ``None`` without any.
         preview: a few of the rows handed to the loader, the newest first where a column tells.
         missing: once settled, keys that the destination holds and that did not come.
-        workspaces: ids of workspaces that the rows name, none of a list that names none.
     """
 
     def __init__(self, endpoint: Endpoint, file: Path) -> None:
@@ -51,7 +48,6 @@ class Staging:
         self.newest: Any = None
         self.preview: pa.Table | None = None
         self.missing: frozenset[Key] = frozenset()
-        self.workspaces: set[str] = set()
         self._file = file
         self._pages: list[tuple[str, int]] = []
         self._keys: list[pa.Table] = []
@@ -66,8 +62,6 @@ class Staging:
         if self.endpoint.cursor_column and table.num_rows:
             newest = pc.max(table[self.endpoint.cursor_column]).as_py()
             self.newest = max(filter(None, (self.newest, newest)), default=None)
-        if WORKSPACE_ID in table.column_names:
-            self.workspaces.update(filter(None, pc.unique(table[WORKSPACE_ID]).to_pylist()))
         self._bytes += table.nbytes
         if table.num_rows:
             self._row_bytes = max(self._row_bytes, table.nbytes / table.num_rows)

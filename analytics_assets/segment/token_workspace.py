@@ -118,7 +118,7 @@ def refuse_rows_of_others(workspace: Workspace, readings: Sequence[Reading]) -> 
         OtherWorkspace: something between may answer for several workspaces.
     """
     for reading in readings:
-        named = reading.staging.workspaces if reading.staging and not reading.failure else set()
+        named = set() if reading.failure else reading.extraction.workspaces
         others = foreign_text(", ".join(sorted(named - {workspace.id})))
         if named and workspace.id not in named:
             raise OtherWorkspace(
@@ -136,9 +136,9 @@ def _of_rows(reading: Reading) -> str:
     Raises:
         ResourceError: they name several.
     """
-    if reading.failure or reading.staging is None:
+    if reading.failure:
         return ""
-    found = reading.staging.workspaces
+    found = reading.extraction.workspaces
     if len(found) > 1:
         raise ResourceError(
             f"The rows of {reading.endpoint.name} name several workspaces,"
