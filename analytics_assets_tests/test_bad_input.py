@@ -409,10 +409,10 @@ def test_a_full_temporary_folder_is_named(project: LoadedProject) -> None:
     record = project.sandbox.workspace.records("catalog_sources")[0]
     wide = {**record, "description": "word " * 1_000_000}
     project.sandbox.workspace.put("catalog_sources", wide)
-    own = {"ANALYTICS_DUCKDB_PATH": str(path), "HOME": str(project.folder)}
-    try:  # Dagster writes a log of its own at home, which may be as large already
+    home = str(project.folder)  # Dagster writes a log of its own at home, as large already maybe
+    try:
         limited = ["bash", "-c", 'ulimit -f 4000; exec "$@"', "_", *words]
-        done = project.command(*limited, **own)
+        done = project.command(*limited, ANALYTICS_DUCKDB_PATH=str(path), HOME=home)
     finally:
         project.sandbox.workspace.put("catalog_sources", record)
     assert_plain(done, "its rows could not be kept in the folder", "TMPDIR")
