@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -128,41 +129,95 @@ def test_a_dropped_folder_is_there_again(files: Project, gone: tuple[str, ...]) 
     assert_exact(files)
 
 
-def test_what_is_no_parquet_file_is_left_alone(files: Project) -> None:
-    """Prevents that what a file manager leaves in a folder ends every run, or is removed."""
+def test_what_no_load_has_made_is_left_alone(files: Project) -> None:
+    """Prevents that notes, copies and what file managers leave are read as rows, or removed."""
     left = [paths(files, name)[0].parent / ".DS_Store" for name in ("users", "audit_events")]
-    left.append(paths(files, "labels")[0].parent / "notes.txt")
+    left.append(paths(files, "labels")[0].parent / "zz.parquet")
     for path in left:
         path.write_text("by hand")
+    [roles] = paths(files, "roles")
+    backup = roles.with_name("backup.parquet")
+    backup.write_bytes(roles.read_bytes())
     for _ in range(2):
         assert failure_of(files.materialize(*NAMES)) == ""
-        assert_exact(files)
     assert all(path.read_text() == "by hand" for path in left)
+    for path in (*left, backup):
+        path.unlink()
+    assert_exact(files)
 
 
-def test_a_broken_file_concerns_its_own_list(files: Project) -> None:
+def test_a_folder_without_a_file_of_a_load_is_no_table(files: Project) -> None:
+    """Prevents that a history stays away for good as a note lies where its files were."""
+    for name in ("users", "audit_events"):
+        for path in paths(files, name):
+            path.unlink()
+            path.with_name("README.txt").write_text("by hand")
+    assert failure_of(files.materialize(*NAMES)) == ""
+    assert_exact(files)
+
+
+def truncate(path: Path) -> None:
+    """Leave the beginning of a file."""
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def spoil_the_footer(path: Path) -> None:
+    """Overwrite the beginning of the footer, whose length stands at the end of a file."""
+    content = path.read_bytes()
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    path.write_bytes(content[:start] + b"\xff" * 20 + content[start + 20 :])
+
+
+def spoil_the_rows(path: Path) -> None:
+    """Overwrite the beginning of the pages; the footer stays whole."""
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + b"\xff" * 500 + content[504:])
+
+
+@pytest.mark.parametrize("spoil", [truncate, spoil_the_footer, spoil_the_rows])
+def test_a_broken_file_concerns_its_own_list(files: Project, spoil: Callable[[Path], None]) -> None:
     """Prevents that one file nobody can read ends a run of all, in a library's words."""
-    broken = paths(files, "users")[0].parent / "copied.parquet"
-    broken.write_text("half")
+    [broken] = paths(files, "users")
+    spoil(broken)
     result = files.materialize(*NAMES, "access_review", "routing")
     sentence = (
-        "the file copied.parquet in the folder of the table users cannot be read as Parquet; remove"
+        f"the file {broken.name} in the folder of the table users cannot be read as Parquet; remove"
+        " it, and the next run loads all of it again"
     )
-    assert f"users (GET /users): {sentence} it" in failure_of(result)
-    assert f"access_review (report): {sentence} it" in failure_of(result)
+    assert f"users (GET /users): {sentence}" in failure_of(result)
+    assert f"access_review (report): {sentence}" in failure_of(result)
     assert set(materialized(result)) == {*NAMES, "routing"} - {"users"}
     broken.unlink()
     assert failure_of(files.materialize(*NAMES, "access_review")) == ""
     assert_exact(files)
 
 
-def test_a_broken_file_of_a_history_is_named_by_its_checks(files: Project) -> None:
+@pytest.mark.parametrize("spoil", [truncate, spoil_the_rows])
+def test_a_broken_file_of_a_history_is_named_by_its_checks(
+    files: Project, spoil: Callable[[Path], None]
+) -> None:
     """Prevents that the new rows of a history come twice, or that nobody tells why none is read."""
-    broken = paths(files, "audit_events")[0].parent / "copied.parquet"
-    broken.write_text("half")
-    result = files.materialize(*NAMES)
+    [broken] = paths(files, "audit_events")
+    spoil(broken)
+    result = files.materialize("audit_events")
     assert failure_of(result) == ""
     told = {str(c.description) for c in result.get_asset_check_evaluations() if not c.passed}
-    assert any("copied.parquet in the folder of the table audit_events" in text for text in told)
-    broken.unlink()
+    sentence = (
+        f"the file {broken.name} in the folder of the table audit_events cannot be read as Parquet;"
+        " remove the folder, and the next run loads all of it again"
+    )
+    assert any(sentence in text for text in told), told
+    shutil.rmtree(broken.parent)
+    assert failure_of(files.materialize(*NAMES)) == ""
     assert_exact(files)
+
+
+def test_a_broken_file_tells_nobody_whose_the_dataset_is(files: Project) -> None:
+    """Prevents that a broken file ends a run in which the state and dlt's schema are lost too."""
+    for name in ("_dlt_pipeline_state", "_dlt_version"):
+        shutil.rmtree(files.folder / "lake" / "analytics" / name)
+    [broken] = paths(files, "labels")
+    truncate(broken)
+    result = files.materialize("users", "labels")
+    assert f"labels (GET /labels): the file {broken.name} in the folder" in failure_of(result)
+    assert set(materialized(result)) == {"users"}

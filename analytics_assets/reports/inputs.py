@@ -6,7 +6,7 @@ the columns that are needed are copied, by way of Arrow. Dates are in UTC.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +33,15 @@ class Inputs:
             holds nothing.
         not_there: the tables that are not there.
         lost: the columns that a table which is there does not have, by its name.
-        unreadable: why a table cannot be read, by its name.
+        unreadable: why a table cannot be opened, by its name.
+        broken: returns what is wrong with the files of some tables, once reading them has failed.
     """
 
     connection: duckdb.DuckDBPyConnection
     not_there: frozenset[str]
     lost: Mapping[str, frozenset[str]]
     unreadable: Mapping[str, UnreadableFiles]
+    broken: Callable[[Collection[str]], UnreadableFiles | None]
 
 
 @contextmanager
@@ -71,7 +73,8 @@ def open_inputs(
             table: frozenset(c.name for c in columns).difference(tables.columns(table))
             for table, columns in there.items()
         }
-        yield Inputs(connection, frozenset(needed.keys() - there.keys()), lost, unreadable)
+        not_there = frozenset(needed.keys() - there.keys())
+        yield Inputs(connection, not_there, lost, unreadable, tables.unreadable)
 
 
 def columns_needed(reports: Collection[Report]) -> Mapping[str, Sequence[Column]]:

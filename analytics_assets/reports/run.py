@@ -147,7 +147,8 @@ def _answers(
                     found[outcome.report.name] = _answer(inputs.connection, outcome)
                 except Exception as error:  # noqa: BLE001 - it is this report's own trouble
                     reason = f"{type(error).__name__}: {foreign_text(str(error))}"
-                    outcome.failure = ResourceError(f"the report could not be answered: {reason}")
+                    unforeseen = ResourceError(f"the report could not be answered: {reason}")
+                    outcome.failure = inputs.broken(reads) or unforeseen
                 outcome.seconds = perf_counter() - begun
     return found
 

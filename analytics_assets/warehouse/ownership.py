@@ -21,7 +21,7 @@ from dlt.pipeline.pipeline import Pipeline
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
 from analytics_assets.segment.endpoints import GROUPS
-from analytics_assets.segment.errors import OtherWorkspace
+from analytics_assets.segment.errors import OtherWorkspace, UnreadableFiles
 from analytics_assets.segment.model import DELETED_AT
 from analytics_assets.segment.token_workspace import NAMING, WORKSPACE, Workspace
 from analytics_assets.warehouse.destination import pipeline_name
@@ -149,7 +149,12 @@ def _named_in_rows(pipeline: Pipeline, warehouse: WarehouseSettings) -> Iterator
                     f"SELECT DISTINCT {sql.column(column)} FROM {sql.table(table)}"
                     f" WHERE {sql.column(DELETED_AT)} IS NULL"
                 )
-            except (DestinationUndefinedEntity, DatabaseTerminalException, duckdb.Error):
+            except (
+                DestinationUndefinedEntity,
+                DatabaseTerminalException,
+                UnreadableFiles,
+                duckdb.Error,
+            ):
                 continue  # it was not loaded, or changed by hand
             found |= {str(identifier) for (identifier,) in rows if identifier}
     yield from map(Workspace, sorted(found))

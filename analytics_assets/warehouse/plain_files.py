@@ -7,29 +7,29 @@ it is told to append, and the files of earlier loads go once the load is complet
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import PurePath
-from typing import Any, Final, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.schema.typing import PIPELINE_STATE_TABLE_NAME
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.errors import ResourceError
 from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.model import Endpoint
+from analytics_assets.warehouse.file_tables import (
+    files_in,
+    is_broken,
+    load_id,
+    parquet_files,
+)
 from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.settings import WarehouseSettings
-from analytics_assets.warehouse.sql import parquet_files
 from analytics_assets.warehouse.standing import LOADS
-
-_LOAD_ID: Final = re.compile(r"\d{10}\.\d+")
-"""dlt's load id, a time in seconds, within the name of a file."""
 
 
 @contextmanager
@@ -78,24 +78,24 @@ def tidy(pipeline: Pipeline, warehouse: WarehouseSettings, endpoints: Sequence[E
         for endpoint in endpoints:
             by_load: dict[str, list[str]] = {}
             for path in _table_files(client, [endpoint.name]):
-                by_load.setdefault(_load_id(path), []).append(path)
+                by_load.setdefault(load_id(path), []).append(path)
             by_load.pop("", None)
             if not client.is_local_filesystem and (len(by_load) <= 1 or not endpoint.full_list):
                 continue  # a bucket takes a file whole or not at all
             done = loads(LOADS, endpoint.group)
             if not endpoint.full_list:  # its state is stored first, and makes it complete
                 done = done | loads(PIPELINE_STATE_TABLE_NAME, pipeline.pipeline_name)
-            for load_id in _left(client, endpoint, by_load, done):
-                _remove(client, by_load[load_id])
+            for left in _left(client, endpoint, by_load, done):
+                _remove(client, by_load[left])
         _tidy_changes(client)
 
 
 def _tidy_changes(client: Any) -> None:
     """Remove what is newer than any complete load, of whichever group: it is found again."""
-    if told := [path for path in _table_files(client, [RECORD_CHANGES.name]) if _load_id(path)]:
-        done = [float(one) for path in _files_of_dlt(client, LOADS) if (one := _load_id(path))]
+    if told := [path for path in _table_files(client, [RECORD_CHANGES.name]) if load_id(path)]:
+        done = [float(one) for path in files_in(client, LOADS) if (one := load_id(path))]
         newest = max(done, default=math.inf)
-        _remove(client, [path for path in told if float(_load_id(path)) > newest])
+        _remove(client, [path for path in told if float(load_id(path)) > newest])
 
 
 def _left(
@@ -113,35 +113,21 @@ def _is_broken(client: Any, path: str) -> bool:
     try:
         with client.fs_client.open(path, "rb") as file:
             pq.read_metadata(file)
-    except pa.ArrowInvalid:
+    except (pa.ArrowException, OSError) as error:
+        if not is_broken(error):
+            raise
         return True
     return False
 
 
 def _loads(client: Any, table: str, owner: str) -> set[str]:
     """Return the ids of the loads of which a table of dlt's tells; its file names begin so."""
-    paths = (PurePath(path).name for path in _files_of_dlt(client, table))
-    return {_load_id(name) for name in paths if name.startswith(f"{owner}__")}
-
-
-def _load_id(path: str) -> str:
-    found = _LOAD_ID.search(PurePath(path).name)
-    return found.group() if found else ""
+    paths = (PurePath(path).name for path in files_in(client, table))
+    return {load_id(name) for name in paths if name.startswith(f"{owner}__")}
 
 
 def _table_files(client: Any, names: Collection[str]) -> set[str]:
-    files: set[str] = set()
-    for name in names:
-        with suppress(DestinationUndefinedEntity):  # the table has no files yet
-            files.update(parquet_files(client, name))
-    return files
-
-
-def _files_of_dlt(client: Any, table: str) -> Collection[str]:
-    try:
-        return cast(Collection[str], client.list_table_files(table))
-    except DestinationUndefinedEntity:
-        return ()
+    return {path for name in names for path in parquet_files(client, name)}
 
 
 def _remove(client: Any, paths: Collection[str]) -> None:

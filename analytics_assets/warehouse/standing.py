@@ -8,15 +8,16 @@ from pathlib import PurePosixPath
 from typing import Any, Final
 
 import duckdb
-import pyarrow as pa
 from dlt.common.destination.client import JobClientBase, WithStagingDataset
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import PIPELINE_STATE_TABLE_NAME
 from dlt.common.schema.utils import pipeline_state_table
-from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRelation
+from dlt.destinations.exceptions import DatabaseException
 
+from analytics_assets.segment.errors import UnreadableFiles
+from analytics_assets.warehouse.file_tables import FileTables
 from analytics_assets.warehouse.settings import WarehouseSettings
-from analytics_assets.warehouse.sql import open_sql
+from analytics_assets.warehouse.sql import open_files
 
 OF_DLT: Final = Schema("known")
 """A schema without tables but dlt's own, to know their names and columns by."""
@@ -43,6 +44,7 @@ class Standing:
         views: names that are views.
         names: everything that is there, asked for or not.
         required: of each table the columns that must hold a value and have no default.
+        unreadable: why the files of a table cannot be read, by its name.
     """
 
     dataset: str
@@ -50,6 +52,7 @@ class Standing:
     views: frozenset[str]
     names: frozenset[str]
     required: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 def look(
@@ -131,21 +134,30 @@ def _listed(client: Any, query: str) -> Sequence[Sequence[Any]]:
 def _look_at_files(
     client: Any, warehouse: WarehouseSettings, names: Collection[str], known: Collection[str]
 ) -> Standing:
-    listed = client.get_storage_tables([*names, *DLT_TABLES])
-    tables: dict[str, Columns] = {}
-    for name in (name for name, columns in listed if columns):
-        stored = client.schema.tables[name]["columns"] if name in known else DLT_TABLES.get(name)
-        columns = _file_columns(client, warehouse, name) if stored is None else stored
-        tables[name] = dict.fromkeys(columns, "")
-    return Standing(client.dataset_name, tables, frozenset(), frozenset(_folders(client)))
+    listed = client.get_storage_tables(DLT_TABLES)
+    tables: dict[str, Columns] = {
+        name: dict.fromkeys(DLT_TABLES[name], "") for name, columns in listed if columns
+    }
+    unreadable: dict[str, str] = {}
+    with open_files(client, warehouse.table_format) as files:
+        for name in filter(files.exists, names):
+            try:
+                if warehouse.merges:
+                    files.table(name)  # it has a log, which tells of every file
+                stored = client.schema.tables[name]["columns"] if name in known else None
+                columns = _file_columns(files, name) if stored is None else stored
+                tables[name] = dict.fromkeys(columns, "")
+            except UnreadableFiles as error:
+                tables[name], unreadable[name] = {}, str(error)
+    folders = frozenset(_folders(client))
+    return Standing(client.dataset_name, tables, frozenset(), folders, unreadable=unreadable)
 
 
-def _file_columns(client: Any, warehouse: WarehouseSettings, name: str) -> Collection[str]:
-    """Return the columns of a table's files; none if they cannot be read as such."""
+def _file_columns(files: FileTables, name: str) -> Collection[str]:
+    """Return the columns of a table's files; none if they are no table at all."""
     try:
-        with open_sql(client, warehouse.table_format) as sql:
-            found = sql.rows(f"DESCRIBE SELECT * FROM {sql.table(name)}")
-    except (pa.ArrowException, duckdb.Error, OSError, DatabaseUndefinedRelation):
+        found = files.rows(f"DESCRIBE SELECT * FROM {files.table(name)}")
+    except duckdb.Error:
         return ()
     return [str(column).lower() for column, *_ in found]
 

@@ -18,8 +18,10 @@ from dlt.pipeline.pipeline import Pipeline
 from duckdb import DuckDBPyConnection
 
 from analytics_assets.segment.endpoints import BY_NAME, ENDPOINTS
+from analytics_assets.segment.errors import UnreadableFiles
 from analytics_assets.segment.model import DELETED_AT, Endpoint, Table
 from analytics_assets.warehouse.faults import waited_in_vain
+from analytics_assets.warehouse.file_tables import FileTables
 from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import Row, Sql, open_sql
@@ -93,6 +95,10 @@ class Tables:
         marked = endpoint.full_list and DELETED_AT in self.columns(endpoint.name)
         return f"{self.column(DELETED_AT)} IS NULL" if marked else "1 = 1"
 
+    def unreadable(self, names: Collection[str]) -> UnreadableFiles | None:
+        """Return what is wrong with the files of tables that were read, if they are files."""
+        return self._sql.unreadable(names)
+
     @property
     def duckdb(self) -> DuckDBPyConnection | None:
         """The DuckDB that answers, ``None`` if it is another engine."""
@@ -148,26 +154,25 @@ def open_tables(
     names = [endpoint.name for endpoint in ENDPOINTS if endpoint.group in groups | others]
     names.append(RECORD_CHANGES.name)
     with open_sql(client, warehouse.table_format) as sql:
-        found = client.get_storage_tables(names)  # type: ignore[attr-defined]
-        there = {name: columns for name, columns in found if columns}
         loaded = {name: columns for s in schemas for name, columns in _columns_of(s).items()}
-        yield Tables(sql, {**there, **_of_files(there, schemas)}, loaded, warehouse)
+        yield Tables(sql, _standing(client, sql, names, schemas), loaded, warehouse)
 
 
 def _columns_of(schema: Schema) -> Mapping[str, Collection[str]]:
     return {name: table["columns"] for name, table in schema.tables.items()}
 
 
-def _of_files(
-    there: Mapping[str, Mapping[str, Any]], schemas: Sequence[Schema]
+def _standing(
+    client: Any, sql: Sql, names: Sequence[str], schemas: Sequence[Schema]
 ) -> Mapping[str, Mapping[str, Any]]:
-    """Return the columns of tables in files of other groups, of which dlt tells a stand-in only."""
-    return {
-        name: schema.get_table_columns(name)
-        for schema in schemas
-        for name in there.keys() & schema.tables.keys()
-        if "_column" in there[name]
-    }
+    """Return the columns of the tables that are there.
+
+    dlt would take any file in its folder for a table, and knows the columns of one group's only.
+    """
+    if not isinstance(sql, FileTables):
+        return {name: columns for name, columns in client.get_storage_tables(names) if columns}
+    stored = {name: schema.get_table_columns(name) for schema in schemas for name in schema.tables}
+    return {name: stored.get(name, {}) for name in names if sql.exists(name)}
 
 
 def _groups_referred_to(groups: Collection[str]) -> set[str]:
