@@ -269,3 +269,26 @@ def test_a_folder_that_cannot_be_used_says_so(build: Build, url: str, said: str)
     text = failure_of(project.materialize("labels"))
     assert said in text
     assert project.sandbox.requests == []
+
+
+def test_a_file_in_the_place_of_the_dataset_says_so(build: Build) -> None:
+    """Prevents a traceback where the folder of the dataset cannot be made."""
+    project = build("files")
+    (project.folder / "lake").mkdir()
+    (project.folder / "lake" / "analytics").write_text("by hand")
+    text = failure_of(project.materialize("labels"))
+    assert "analytics' is a file, where the folder of the dataset 'analytics' belongs" in text
+    assert project.sandbox.requests == []
+
+
+@pytest.mark.parametrize("kind", ["files", "delta"])
+def test_a_folder_that_is_there_can_be_loaded_into(build: Build, kind: str) -> None:
+    """Prevents that a folder made by hand, or one without dlt's own file, is refused for good."""
+    project = build(kind)
+    folder = project.folder / "lake" / "analytics"
+    folder.mkdir(parents=True)
+    (folder / ".DS_Store").write_text("by hand")
+    assert failure_of(project.materialize("labels")) == ""
+    (folder / "init").unlink()
+    assert failure_of(project.materialize("labels", "roles")) == ""
+    project.assert_equal(["labels", "roles"])

@@ -29,7 +29,12 @@ from analytics_assets.segment.foreign_text import foreign_text
 from analytics_assets.segment.settings import Log
 from analytics_assets.segment.spans import span
 from analytics_assets.warehouse.connections import interruptible
-from analytics_assets.warehouse.destination import new_pipeline, pipeline_name, restore
+from analytics_assets.warehouse.destination import (
+    new_pipeline,
+    pipeline_name,
+    prepare_folder,
+    restore,
+)
 from analytics_assets.warehouse.dlt_config import configure_dlt, only_errors_logged
 from analytics_assets.warehouse.faults import is_away, load_error
 from analytics_assets.warehouse.healing import heal_replaced
@@ -214,6 +219,7 @@ def _load_package(
     with span("normalize"):
         pipeline.normalize()
     with span("load"):
+        prepare_folder(pipeline)
         info = pipeline.load()
         info.raise_on_failed_jobs()
     for outcome in outcomes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, cast
@@ -10,6 +11,7 @@ import dlt
 from dlt.common.destination import Destination
 from dlt.common.destination.exceptions import DestinationException, UnknownDestinationModule
 from dlt.common.schema import Schema
+from dlt.destinations.impl.filesystem.filesystem import CURRENT_VERSION
 from dlt.pipeline.exceptions import PipelineStepFailed
 from dlt.pipeline.pipeline import Pipeline
 
@@ -163,6 +165,21 @@ def restore(settings: WarehouseSettings, pipeline: Pipeline, log: Log) -> None:
             f"The state of {pipeline.pipeline_name} in the dataset {settings.dataset!r} cannot be"
             f" read ({root_message(error)}): histories are loaded again from their start."
         )
+
+
+def prepare_folder(pipeline: Pipeline) -> None:
+    """Let dlt load into a folder that is there already, of a destination of files.
+
+    dlt tells by a file of its own whether it has made the folder, and fails where it would make
+    one that is there.
+    """
+    client: Any
+    with pipeline.destination_client() as client:
+        if not client.config.destination_type.endswith("filesystem"):
+            return
+        if client.fs_client.isdir(client.dataset_path) and not client.is_storage_initialized():
+            version = {"initial_version": CURRENT_VERSION, "current_version": CURRENT_VERSION}
+            client.fs_client.write_text(client.init_file_path, json.dumps(version))
 
 
 def local_folder(settings: WarehouseSettings, pipeline: Pipeline) -> Path | None:

@@ -31,7 +31,7 @@ from analytics_assets.segment.spans import span
 from analytics_assets.segment.token_workspace import Workspace
 from analytics_assets.warehouse.counts import count_rows, rows_of_load
 from analytics_assets.warehouse.deletions import mark_deleted
-from analytics_assets.warehouse.destination import new_pipeline, restore
+from analytics_assets.warehouse.destination import new_pipeline, prepare_folder, restore
 from analytics_assets.warehouse.dlt_config import only_errors_logged
 from analytics_assets.warehouse.duckdb_file import (
     MORE,
@@ -161,6 +161,7 @@ def _load_package(
     with span("load"):
         if workspace and not plan.owner.remembered:
             check_still_free(plan.group, pipeline, warehouse.dataset, workspace)
+        prepare_folder(pipeline)
         with replacing(pipeline, warehouse, [outcome.endpoint for outcome in outcomes]):
             # DuckDB has one thread: jobs side by side would only take more memory
             info = pipeline.load(workers=1) if warehouse.is_duckdb else pipeline.load()

@@ -74,12 +74,18 @@ def check_reachable(settings: WarehouseSettings, pipeline: Pipeline) -> None:
 
 
 def _check_home(settings: WarehouseSettings, pipeline: Pipeline) -> None:
-    """Refuse a folder that dlt would make under the name of ``~``."""
+    """Refuse a folder that dlt would make under the name of ``~``, and a file in its place."""
     folder = local_folder(settings, pipeline)
     if folder and "~" in folder.parts:
         raise SettingError(
             f"DESTINATION__FILESYSTEM__BUCKET_URL leads to {str(folder)!r}, since only a shell"
             " knows what ~ is; write the path in full."
+        )
+    place = folder / settings.dataset if folder else None
+    if place and place.is_file():
+        raise SettingError(
+            f"{str(place)!r} is a file, where the folder of the dataset {settings.dataset!r}"
+            " belongs; rename it, or load into another dataset, with ANALYTICS_DATASET."
         )
 
 
