@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -292,3 +293,32 @@ def test_a_folder_that_is_there_can_be_loaded_into(build: Build, kind: str) -> N
     (folder / "init").unlink()
     assert failure_of(project.materialize("labels", "roles")) == ""
     project.assert_equal(["labels", "roles"])
+
+
+def test_a_broken_delta_table_concerns_itself(build: Build) -> None:
+    """Prevents that one damaged table ends a run of all, in a library's words."""
+    project = build("delta")
+    names = ("users", "audit_events", "labels", "access_review")
+    assert failure_of(project.materialize(*names)) == ""
+    folder = project.folder / "lake" / "analytics"
+    for log in (folder / "users" / "_delta_log").glob("*.json"):
+        log.write_text("by hand")
+    [gone, *_] = (folder / "audit_events").glob("*.parquet")
+    gone.unlink()
+    result = project.materialize(*names)
+    assert set(materialized(result)) == {"labels"}
+    told = failure_of(result)
+    for asset in ("users (GET /users)", "access_review (report)"):
+        assert (
+            f"{asset}: _delta_log in the folder of the Delta table users cannot be read (" in told
+        )
+    assert (
+        f"audit_events (GET /audit-events): {gone.name} in the folder of the Delta table " in told
+    )
+    assert told.count("; put it back, or remove the folder, and the next run loads all of it") == 3
+    for name in ("users", "audit_events"):
+        shutil.rmtree(folder / name)
+    for path in (folder / "access_review").glob("*.parquet"):
+        path.unlink()  # a report is replaced as a whole, whatever is there
+    assert failure_of(project.materialize(*names)) == ""
+    project.assert_equal(names[:3])

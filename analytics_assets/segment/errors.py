@@ -62,7 +62,15 @@ class TooFewRows(ResourceError):
 
 
 class UnreadableFiles(ResourceError):
-    """What lies in the folder of a table cannot be read as the files that loads put there."""
+    """What lies in the folder of a table cannot be read as the files that loads put there.
+
+    Attributes:
+        replaceable: whether a load that replaces all rows would get over it.
+    """
+
+    def __init__(self, message: str, *, replaceable: bool = False) -> None:
+        super().__init__(message)
+        self.replaceable = replaceable
 
 
 def unexpected(error: Exception) -> ResourceError:

@@ -31,6 +31,8 @@ _LOAD_ID: Final = re.compile(r"\d{10}\.\d+")
 """dlt's load id, a time in seconds, within the name of a file."""
 _NAMED_BY_LOAD: Final = re.compile(r".*\{load_id\}[^/]*\.\{ext\}")
 """A layout that gives files the load id in their names, and an ending."""
+_LOG: Final = "_delta_log"
+"""The folder in which a Delta table keeps its log."""
 _OF_READING: Final = (duckdb.InvalidInputException, duckdb.IOException)
 """What DuckDB makes of an error of pyarrow or deltalake."""
 
@@ -212,7 +214,7 @@ class DeltaTables(FileTables):
         except DeltaError as error:
             if is_away(error):
                 raise
-            raise self._unreadable(name, "_delta_log", str(error).partition("\n")[0]) from None
+            raise self._unreadable(name, _LOG, str(error).partition("\n")[0]) from None
         there = {PurePath(path).name for path in files_in(self._client, name)}
         for file in files:
             if PurePath(file).name not in there:
@@ -230,7 +232,8 @@ class DeltaTables(FileTables):
     def _unreadable(self, name: str, file: str, why: str) -> UnreadableFiles:
         return UnreadableFiles(
             f"{foreign_text(PurePath(file).name)} in the folder of the Delta table {name} cannot be"
-            f" read ({foreign_text(why)}); put it back, or remove the folder{_again(name)}"
+            f" read ({foreign_text(why)}); put it back, or remove the folder{_again(name)}",
+            replaceable=file != _LOG,
         )
 
 

@@ -52,7 +52,7 @@ class Standing:
     views: frozenset[str]
     names: frozenset[str]
     required: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    unreadable: Mapping[str, str] = field(default_factory=dict)
+    unreadable: Mapping[str, UnreadableFiles] = field(default_factory=dict)
 
 
 def look(
@@ -138,17 +138,18 @@ def _look_at_files(
     tables: dict[str, Columns] = {
         name: dict.fromkeys(DLT_TABLES[name], "") for name, columns in listed if columns
     }
-    unreadable: dict[str, str] = {}
+    unreadable: dict[str, UnreadableFiles] = {}
     with open_files(client, warehouse.table_format) as files:
         for name in filter(files.exists, names):
+            stored = client.schema.tables[name]["columns"] if name in known else ()
+            tables[name] = dict.fromkeys(stored, "")
             try:
                 if warehouse.merges:
                     files.table(name)  # it has a log, which tells of every file
-                stored = client.schema.tables[name]["columns"] if name in known else None
-                columns = _file_columns(files, name) if stored is None else stored
-                tables[name] = dict.fromkeys(columns, "")
+                if not stored:
+                    tables[name] = dict.fromkeys(_file_columns(files, name), "")
             except UnreadableFiles as error:
-                tables[name], unreadable[name] = {}, str(error)
+                unreadable[name] = error
     folders = frozenset(_folders(client))
     return Standing(client.dataset_name, tables, frozenset(), folders, unreadable=unreadable)
 

@@ -50,7 +50,8 @@ class Comparison:
     def _fault(self, table: Table) -> str | None:
         standing, name = self._standing, table.name
         if broken := standing.unreadable.get(name):
-            return broken
+            mended = broken.replaceable and is_replaced(table) and standing.tables[name]
+            return None if mended else str(broken)
         if name in standing.views:
             return f"{name} is a view in the dataset {standing.dataset!r}; {_RENAME_IT}"
         columns = standing.tables.get(name)
