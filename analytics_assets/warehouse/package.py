@@ -50,7 +50,7 @@ from analytics_assets.warehouse.plain_files import replacing
 from analytics_assets.warehouse.plan import GroupPlan
 from analytics_assets.warehouse.record_changes import changes_of, untold
 from analytics_assets.warehouse.settings import WarehouseSettings
-from analytics_assets.warehouse.sql import open_sql
+from analytics_assets.warehouse.sql import broken_table, open_sql
 from analytics_assets.warehouse.state import FIELD, note_load, stored_columns, stored_schema
 from analytics_assets.warehouse.state import forget as forget_state
 
@@ -117,7 +117,7 @@ def _load_good(load: _Load, good: Sequence[Outcome]) -> None:
         allow_memory(sized.warehouse)
     elif is_away(refusal) or len(good) == 1:
         for outcome in good:
-            outcome.failure = load_error(refusal, load.warehouse)
+            outcome.failure = _failure(load, load.plan.pipeline, outcome, refusal)
         return
     load.log.warning(
         f"Loading {load.plan.group} as one package failed; loading each table by itself."
@@ -138,13 +138,21 @@ def _load_alone(load: _Load, outcomes: Sequence[Outcome], changes: pa.Table | No
                 own = untold(pipeline, warehouse, changes, outcome.endpoint.name)
             _load_package(load, pipeline, [outcome], own)
         except REFUSALS as error:
-            outcome.failure = load_error(error, warehouse)
+            outcome.failure = _failure(load, pipeline, outcome, error)
         except OtherWorkspace:
             raise
         except AnalyticsError as error:
             outcome.failure = error
         finally:
             plan.pipeline.activate()  # dlt makes a new pipeline the active one
+
+
+def _failure(load: _Load, pipeline: Pipeline, outcome: Outcome, error: Exception) -> AnalyticsError:
+    """Return why the destination did not take rows: broken files, or what it says itself."""
+    told, kind = load_error(error, load.warehouse), load.warehouse.table_format
+    if told.transient:
+        return told
+    return broken_table(pipeline.destination_client(), kind, outcome.endpoint.name) or told
 
 
 def _load_package(

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import duckdb
 from dlt.common.destination.client import JobClientBase
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.sql_client import SqlClientBase
 
 from analytics_assets.segment.errors import UnreadableFiles
@@ -104,3 +105,19 @@ class _Server:
     def duckdb(self) -> duckdb.DuckDBPyConnection | None:
         native = self._client.native_connection
         return native if isinstance(native, duckdb.DuckDBPyConnection) else None
+
+
+def broken_table(
+    client: JobClientBase, table_format: str | None, name: str
+) -> UnreadableFiles | None:
+    """Read all of a Delta table, as a load into one does; return what is wrong with its files."""
+    if table_format != "delta":
+        return None
+    with open_sql(client, table_format) as sql:
+        try:
+            sql.table(name)
+        except UnreadableFiles as error:
+            return error
+        except DatabaseUndefinedRelation:
+            return None
+        return sql.unreadable([name])
