@@ -133,13 +133,16 @@ def test_what_no_load_has_made_is_left_alone(files: Project) -> None:
     """Prevents that notes, copies and what file managers leave are read as rows, or removed."""
     left = [paths(files, name)[0].parent / ".DS_Store" for name in ("users", "audit_events")]
     left.append(paths(files, "labels")[0].parent / "zz.parquet")
+    left.append(files.folder / "lake" / "analytics" / "access_review" / "notes.txt")
+    left[-1].parent.mkdir()
     for path in left:
         path.write_text("by hand")
     [roles] = paths(files, "roles")
     backup = roles.with_name("backup.parquet")
     backup.write_bytes(roles.read_bytes())
     for _ in range(2):
-        assert failure_of(files.materialize(*NAMES)) == ""
+        assert failure_of(files.materialize(*NAMES, "access_review")) == ""
+        assert len(paths(files, "access_review")) == 1
     assert all(path.read_text() == "by hand" for path in left)
     for path in (*left, backup):
         path.unlink()

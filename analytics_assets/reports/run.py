@@ -43,6 +43,7 @@ from analytics_assets.warehouse.locks import exclusive, open_database
 from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.package import CONTRACT, REFUSALS, column_hints, file_format
 from analytics_assets.warehouse.pinned import check_target, refuse_settings
+from analytics_assets.warehouse.plain_files import replacing
 from analytics_assets.warehouse.settings import WarehouseSettings
 
 
@@ -220,8 +221,9 @@ def _load_package(
         pipeline.normalize()
     with span("load"):
         prepare_folder(pipeline)
-        info = pipeline.load()
-        info.raise_on_failed_jobs()
+        with replacing(pipeline, warehouse, [outcome.report.name for outcome in outcomes]):
+            info = pipeline.load()
+            info.raise_on_failed_jobs()
     for outcome in outcomes:
         outcome.load_id = info.loads_ids[0]
 
@@ -233,7 +235,7 @@ def _resource(
         lambda: iter([answer]),
         name=report.name,
         primary_key=list(report.key_columns),
-        write_disposition="replace",
+        write_disposition="replace" if warehouse.merges else "append",
         table_format=cast(Any, warehouse.table_format),
         file_format=file_format(formats, warehouse, empty=not answer.num_rows),
         columns=column_hints(report),

@@ -170,7 +170,8 @@ def _load_package(
         if workspace and not plan.owner.remembered:
             check_still_free(plan.group, pipeline, warehouse.dataset, workspace)
         prepare_folder(pipeline)
-        with replacing(pipeline, warehouse, [outcome.endpoint for outcome in outcomes]):
+        lists = [o.endpoint.name for o in outcomes if o.endpoint.full_list]
+        with replacing(pipeline, warehouse, lists):
             # DuckDB has one thread: jobs side by side would only take more memory
             info = pipeline.load(workers=1) if warehouse.is_duckdb else pipeline.load()
             info.raise_on_failed_jobs()

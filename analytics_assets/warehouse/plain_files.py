@@ -1,7 +1,8 @@
-"""Lists in plain Parquet files: the new files are there before the old ones go.
+"""Lists and reports in plain Parquet files: the new files are there before the old ones go.
 
-dlt would remove the old ones first, so that a run which is killed in between leaves nothing. Here
-it is told to append, and the files of earlier loads go once the load is complete.
+dlt would remove the old ones first, so that a run which is killed in between leaves nothing, and
+with them whatever else lies in the folder. Here it is told to append, and the files of earlier
+loads go once the load is complete.
 """
 
 from __future__ import annotations
@@ -34,9 +35,14 @@ from analytics_assets.warehouse.standing import LOADS
 
 @contextmanager
 def replacing(
-    pipeline: Pipeline, warehouse: WarehouseSettings, endpoints: Sequence[Endpoint]
+    pipeline: Pipeline, warehouse: WarehouseSettings, names: Collection[str]
 ) -> Iterator[None]:
-    """Of the lists loaded in the block keep the new files; the old ones if it fails.
+    """Of the tables loaded in the block keep the new files; the old ones if it fails.
+
+    Args:
+        pipeline: loads in the block.
+        warehouse: the destination; only plain files have anything to replace here.
+        names: the tables of which a load brings all rows.
 
     Raises:
         ResourceError: the old ones cannot be removed; the next run tries again.
@@ -45,7 +51,6 @@ def replacing(
         yield
         return
     with pipeline.destination_client() as client:
-        names = [endpoint.name for endpoint in endpoints if endpoint.full_list]
         before, changes = (_table_files(client, t) for t in (names, [RECORD_CHANGES.name]))
         try:
             yield
