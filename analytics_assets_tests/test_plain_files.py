@@ -215,6 +215,21 @@ def test_a_broken_file_of_a_history_is_named_by_its_checks(
     assert_exact(files)
 
 
+def test_a_broken_column_costs_the_record_of_its_own_list(files: Project) -> None:
+    """Prevents that what changes in other lists is not recorded where one cannot be compared."""
+    [broken] = paths(files, "users")
+    columns = pq.read_metadata(broken).row_group(0).to_dict()["columns"]
+    [start] = [
+        column["data_page_offset"] for column in columns if column["path_in_schema"] == "name"
+    ]
+    content = broken.read_bytes()
+    broken.write_bytes(content[:start] + b"\xff" * 20 + content[start + 20 :])
+    assert failure_of(files.materialize(*NAMES)) == ""
+    assert_exact(files)
+    told = pq.read_table(paths(files, "record_changes")[0]).to_pylist()
+    assert {row["asset"] for row in told} == {"labels"}
+
+
 def test_a_broken_file_tells_nobody_whose_the_dataset_is(files: Project) -> None:
     """Prevents that a broken file ends a run in which the state and dlt's schema are lost too."""
     for name in ("_dlt_pipeline_state", "_dlt_version"):

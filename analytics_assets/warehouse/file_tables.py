@@ -33,7 +33,7 @@ _NAMED_BY_LOAD: Final = re.compile(r".*\{load_id\}[^/]*\.\{ext\}")
 """A layout that gives files the load id in their names, and an ending."""
 _LOG: Final = "_delta_log"
 """The folder in which a Delta table keeps its log."""
-_OF_READING: Final = (duckdb.InvalidInputException, duckdb.IOException)
+READING_ERRORS: Final = (duckdb.InvalidInputException, duckdb.IOException)
 """What DuckDB makes of an error of pyarrow or deltalake."""
 
 
@@ -132,7 +132,7 @@ class FileTables(ABC):
     def _explained(self, query: str) -> Iterator[None]:
         try:
             yield
-        except _OF_READING:
+        except READING_ERRORS:
             named = [name for name in self._opened if self.column(_view(name)) in query]
             if found := self.unreadable(named):
                 raise found from None

@@ -221,7 +221,7 @@ def _changes(load: _Load, pipeline: Pipeline, outcomes: Sequence[Outcome]) -> pa
         return None
     with span("compare"):
         try:
-            changes = changes_of(pipeline, load.warehouse, outcomes)
+            changes = changes_of(pipeline, load.warehouse, outcomes, load.log)
         except REFUSALS:
             raise
         except Exception as error:  # noqa: BLE001 - what is lost is told, and the rows are loaded

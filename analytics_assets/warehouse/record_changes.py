@@ -24,7 +24,9 @@ from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.model import DELETED_AT, Column, ColumnType
 from analytics_assets.segment.records import ARROW_TYPES
+from analytics_assets.segment.settings import Log
 from analytics_assets.warehouse.copying import BATCH, copy_rows, engine, make_table
+from analytics_assets.warehouse.file_tables import READING_ERRORS
 from analytics_assets.warehouse.outcome import Outcome
 from analytics_assets.warehouse.own_tables import RECORD_CHANGES
 from analytics_assets.warehouse.settings import WarehouseSettings
@@ -59,7 +61,7 @@ _DIFFERING: Final = """
 
 
 def changes_of(
-    pipeline: Pipeline, warehouse: WarehouseSettings, outcomes: Sequence[Outcome]
+    pipeline: Pipeline, warehouse: WarehouseSettings, outcomes: Sequence[Outcome], log: Log
 ) -> pa.Table:
     """Return what a load is going to change, as rows of ``record_changes``.
 
@@ -67,6 +69,7 @@ def changes_of(
         pipeline: of the group, in step with the destination, which the caller has open.
         warehouse: the destination.
         outcomes: what is going to be loaded.
+        log: told of lists whose files are broken; the others' changes are returned.
     """
     schema = stored_schema(pipeline)
     compared = [o for o in outcomes if o.endpoint.full_list and o.available]
@@ -78,8 +81,20 @@ def changes_of(
         open_sql(pipeline.destination_client(), warehouse.table_format) as sql,
         engine(sql.duckdb, folder) as connection,
     ):
-        found = [_Comparison(sql, connection, warehouse, schema, o).changes() for o in compared]
+        comparisons = [_Comparison(sql, connection, warehouse, schema, o) for o in compared]
+        found = [_if_readable(comparison, log) for comparison in comparisons]
     return pa.concat_tables([SCHEMA.empty_table(), *found])
+
+
+def _if_readable(comparison: _Comparison, log: Log) -> pa.Table:
+    name = comparison.outcome.endpoint.name
+    try:
+        return comparison.changes()
+    except READING_ERRORS:
+        if comparison.sql.unreadable([name]) is None:
+            raise
+    log.warning(f"{name}: what changes is not recorded, as the rows before cannot all be read.")
+    return SCHEMA.empty_table()
 
 
 def untold(
