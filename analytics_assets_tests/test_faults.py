@@ -277,10 +277,11 @@ def refuse_new_rows(project: Project, table: str) -> None:
     """Give a table a constraint that no further load can satisfy."""
     sql = "SELECT sql FROM duckdb_tables() WHERE schema_name = 'analytics' AND table_name = ?"
     [(definition,)] = project.query(sql, table)
-    [(newest,)] = project.query(f"SELECT max(_dlt_load_id) FROM analytics.{table}")
+    ids = project.query(f"SELECT DISTINCT _dlt_load_id FROM analytics.{table}")
+    known = ", ".join(f"'{load_id}'" for (load_id,) in ids)
     end = definition.rindex(")")
     execute(project, f"ALTER TABLE analytics.{table} RENAME TO moved")
-    execute(project, f"{definition[:end]}, CHECK (_dlt_load_id <= '{newest}'));")
+    execute(project, f"{definition[:end]}, CHECK (_dlt_load_id IN ({known})));")
     execute(project, f"INSERT INTO analytics.{table} SELECT * FROM analytics.moved")
     execute(project, "DROP TABLE analytics.moved")
 

@@ -169,8 +169,9 @@ def with_keys_of_their_own(name: str, pages: Iterable[list[Row]]) -> list[list[R
     for page in pages:
         own = []
         for record in page:
-            if kept_key(record[key]) not in seen:
-                seen.add(kept_key(record[key]))
+            name = kept_key(str(record[key]))  # it may be no text, and then refuse the list
+            if name not in seen:
+                seen.add(name)
                 own.append(record)
         kept += [own] if own else []
     return kept
