@@ -210,8 +210,8 @@ def _check_results(outcome: ReportOutcome, pages: ReportPages) -> Iterator[Asset
             continue
         count, shown = rows.num_rows, preview(outcome.report, rows.slice(0, OFFENDERS))
         said = f"{count} of {len(outcome.answer or ())} rows: {warn.text}" if count else ""
-        missing = [table for table in outcome.not_there if table in pages.index.keys]
-        missing = [*_without(missing, outcome.lost)]
+        tables = [table for table in outcome.not_there if table in pages.index.keys]
+        missing = [*_without(tables, outcome.lost)]
         if missing:
             told = f"{'; '.join(missing)}; materialize it, and the report again."
             said = f"{said} Besides, {told}" if said else told[0].upper() + told[1:]

@@ -35,7 +35,7 @@ def emptied(
         return frozenset()
     histories = [e for e in endpoints if not e.full_list and not e.monthly]
     claimed = [e for e in histories if claims_rows(pipeline, e)]
-    return frozenset(without_rows(pipeline, claimed, warehouse) if claimed else ())
+    return without_rows(pipeline, claimed, warehouse)
 
 
 def lacking_months(sql: Sql, endpoint: Endpoint, loaded: Loaded | None) -> frozenset[date]:
@@ -64,10 +64,12 @@ def lacking_months(sql: Sql, endpoint: Endpoint, loaded: Loaded | None) -> froze
 
 def without_rows(
     pipeline: Pipeline, endpoints: Sequence[Endpoint], warehouse: WarehouseSettings
-) -> list[str]:
+) -> frozenset[str]:
     """Return the names of those whose tables hold nothing, or are not there."""
+    if not endpoints:
+        return frozenset()
     with open_sql(pipeline.destination_client(), warehouse.table_format) as sql:
-        return [endpoint.name for endpoint in endpoints if _holds_nothing(sql, endpoint.name)]
+        return frozenset(e.name for e in endpoints if _holds_nothing(sql, e.name))
 
 
 def _holds_nothing(sql: Sql, name: str) -> bool:

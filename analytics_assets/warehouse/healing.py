@@ -211,10 +211,10 @@ class _Healing:
         healed.types = {table.name: self._compared.types(table) for table in sound}
         self._make_tables(self._gone_of_dlt())
         # before the tables: what is there again must never be taken for loaded
-        untrue = [endpoint for endpoint in _endpoints(sound) if self._untrue(endpoint)]
-        forget(
-            self._pipeline, self._group, [e.name for e in [*untrue, *self._emptied(sound, untrue)]]
-        )
+        endpoints = _endpoints(sound)
+        untrue = {endpoint.name for endpoint in endpoints if self._untrue(endpoint)}
+        others = [endpoint for endpoint in endpoints if endpoint.name not in untrue]
+        forget(self._pipeline, self._group, untrue | self._emptied(others))
         self._make_tables(self._gone(written))
         self._add_columns(written)
         self._drop_staging(sound)
@@ -234,13 +234,12 @@ class _Healing:
         gone = [name for name in self._compared.missing(table, self._standing) if name != LOAD_ID]
         return bool(gone) or table.name not in self._standing.tables
 
-    def _emptied(self, tables: Sequence[Table], untrue: Sequence[Endpoint]) -> Sequence[Endpoint]:
-        """Return further histories whose state is not true, as all of their rows were removed."""
-        others = [endpoint for endpoint in _endpoints(tables) if endpoint not in untrue]
-        names = emptied(self._pipeline, others, self._warehouse)
+    def _emptied(self, endpoints: Sequence[Endpoint]) -> frozenset[str]:
+        """Return the histories whose state is not true, as all of their rows were removed."""
+        names = emptied(self._pipeline, endpoints, self._warehouse)
         for name in sorted(names):
             self._log.warning(f"{name}: its rows have been removed, so all is loaded again.")
-        return [endpoint for endpoint in others if endpoint.name in names]
+        return names
 
     # Making again what is missing.
 

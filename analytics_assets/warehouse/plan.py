@@ -276,8 +276,8 @@ def _filled(
     there = [e for e in endpoints if _stored(schema, e, healed)]
     noted = {e.name for e in there if is_known(pipeline, e) and not was_unavailable(pipeline, e)}
     untold = [e for e in there if not is_known(pipeline, e)]
-    empty = without_rows(pipeline, untold, warehouse) if untold else []
-    return frozenset(noted | {e.name for e in untold} - set(empty))
+    empty = without_rows(pipeline, untold, warehouse)
+    return frozenset(noted | {e.name for e in untold} - empty)
 
 
 def _lacking(

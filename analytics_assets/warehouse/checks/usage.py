@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.warehouse.checks.examination import Check, Examination, Verdict
 from analytics_assets.warehouse.checks.values import shown, utc_day
 from analytics_assets.warehouse.checks.words import firsts, in_order, many, months_advice
-
-if TYPE_CHECKING:
-    pass
 
 
 def _no_missing_day(this: Examination) -> Verdict:
