@@ -95,6 +95,14 @@ class FileTables(ABC):
             self._opened[name] = dataset
         return self.column(_view(name))
 
+    def fields(self, name: str) -> pa.Schema:
+        """Return the columns that the files of a table have; none if they cannot be read."""
+        try:
+            self.table(name)
+        except UnreadableFiles:  # which is told where rows of it are wanted
+            return pa.schema([])
+        return self._opened[name].schema
+
     def column(self, name: str) -> str:
         """Return the quoted name of a column."""
         return '"' + name.replace('"', '""') + '"'

@@ -11,7 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import dlt
+import pyarrow as pa
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.common.libs.pyarrow import (
+    UnsupportedArrowTypeException,
+    py_arrow_to_table_schema_columns,
+)
 from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DatabaseException, DatabaseTransientException
 from dlt.pipeline.pipeline import Pipeline
@@ -154,8 +159,11 @@ def open_tables(
     names = [endpoint.name for endpoint in ENDPOINTS if endpoint.group in groups | others]
     names.append(RECORD_CHANGES.name)
     with open_sql(client, warehouse.table_format) as sql:
-        loaded = {name: columns for s in schemas for name, columns in _columns_of(s).items()}
-        yield Tables(sql, _standing(client, sql, names, schemas), loaded, warehouse)
+        standing = _standing(client, sql, names, schemas)
+        loaded: Mapping[str, Collection[str]] = standing  # nobody adds a column to a file
+        if not isinstance(sql, FileTables):
+            loaded = {name: columns for s in schemas for name, columns in _columns_of(s).items()}
+        yield Tables(sql, standing, loaded, warehouse)
 
 
 def _columns_of(schema: Schema) -> Mapping[str, Collection[str]]:
@@ -167,12 +175,22 @@ def _standing(
 ) -> Mapping[str, Mapping[str, Any]]:
     """Return the columns of the tables that are there.
 
-    dlt would take any file in its folder for a table, and knows the columns of one group's only.
+    dlt would take any file in its folder for a table, and knows the columns of one group's only:
+    those of the schema that seems newest, which is an old one after a clock was set back.
     """
     if not isinstance(sql, FileTables):
         return {name: columns for name, columns in client.get_storage_tables(names) if columns}
     stored = {name: schema.get_table_columns(name) for schema in schemas for name in schema.tables}
-    return {name: stored.get(name, {}) for name in names if sql.exists(name)}
+    there = [name for name in names if sql.exists(name)]
+    return {name: {**_kinds(sql.fields(name)), **stored.get(name, {})} for name in there}
+
+
+def _kinds(fields: pa.Schema) -> Mapping[str, Any]:
+    """Return columns of files as dlt describes them."""
+    try:
+        return py_arrow_to_table_schema_columns(fields)
+    except UnsupportedArrowTypeException:  # no load writes such
+        return {}
 
 
 def _groups_referred_to(groups: Collection[str]) -> set[str]:
