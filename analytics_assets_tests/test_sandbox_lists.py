@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import cProfile
 import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analytics_assets.sandbox import Options, Sandbox, Workspace, story
+from analytics_assets.sandbox.ledger import months_back
 from analytics_assets_tests.wire import (
     RESOURCES,
     USAGE,
@@ -287,15 +292,34 @@ def test_functions_can_be_changed() -> None:
 # ------------------------------------------------------------------------------------- usage
 
 
-def test_usage_of_a_large_workspace_is_worked_out_once() -> None:
-    """Prevents benchmarks at ten times the size from measuring the sandbox: a month per page."""
-    workspace = Workspace(scale=10, now=lambda: NOW)
-    wanted = [(name, month) for name in USAGE for month in workspace.months()[-13:]]
-    first, second = (
-        [workspace.usage_page(name, month, 0, 1)[0][0] for name, month in wanted] for _ in range(2)
-    )
-    assert len(wanted) == 4 * 13
-    assert all(one is other for one, other in zip(first, second, strict=True))
+def calls_of_a_page(scale: float) -> int:
+    """Count the calls of functions that a page of the latest month of usage takes."""
+    workspace = Workspace(scale=scale, now=lambda: NOW)
+    workspace.usage_page("usage_mtu_sources_daily", workspace.months()[-1], 0, 1)
+    profile = cProfile.Profile()
+    for month in workspace.months()[-2:]:
+        profile.runcall(workspace.usage_page, "usage_mtu_sources_daily", month, 1000, 500)
+    return sum(entry.callcount for entry in profile.getstats())
+
+
+def test_a_page_of_usage_costs_no_more_in_a_large_workspace() -> None:
+    """Prevents benchmarks at a hundred times the size from measuring the sandbox."""
+    assert calls_of_a_page(100) <= 1.1 * calls_of_a_page(1)
+
+
+@given(data=st.data(), name=st.sampled_from(USAGE), month=st.integers(-14, 1))
+def test_pages_of_usage_make_up_the_month(data: st.DataObject, name: str, month: int) -> None:
+    """Prevents rows that are lost or served twice where a page ends within a source, or today."""
+    sources = data.draw(st.integers(0, 4))
+    hours = data.draw(st.integers(0, 24 * 40))
+    workspace = Workspace(counts={"sources": sources}, now=lambda: NOW + timedelta(hours=hours))
+    day = months_back(NOW.date(), -month)
+    count = data.draw(st.integers(1, 70))
+    rows, total = workspace.usage_page(name, day, 0, 1000)
+    pages = [workspace.usage_page(name, day, first, count) for first in range(0, total + 1, count)]
+    assert [row for page, _ in pages for row in page] == rows
+    assert {size for _, size in pages} == {total} == {len(rows)}
+    assert [orjson.loads(row) for row in rows] == workspace.usage(name, str(day))
 
 
 # ------------------------------------------------------------------------------------ volume

@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
+from functools import lru_cache
+from math import ceil
 
 Figures = tuple[int, int, int, int, int]
 """API calls, anonymous, anonymousIdentified, identified, neverIdentified."""
@@ -22,10 +24,9 @@ _MASK = (1 << 64) - 1
 _WEEKDAYS = (1.05, 1.1, 1.12, 1.08, 1.0, 0.72, 0.66)
 _BUSIEST_CALLS_PER_DAY = 650_000
 _ANCHOR_YEAR = 2020
-_CACHED_ROWS = 1_200_000
+_KEPT_ROWS = 1_200_000
 """Some 250 MB: fourteen months of all four lists at ten times the size, so that a load of thirteen
-computes each month once. Where months are longer still, the latest twenty are kept."""
-_CACHED_MONTHS = 20  # more than clients ask for at once, or each page costs a whole month
+computes each row once."""
 
 PER_SOURCE = frozenset({"usage_api_calls_sources_daily", "usage_mtu_sources_daily"})
 """Usage lists with one row per source and day; the others have one row per day."""
@@ -74,25 +75,34 @@ class UsageLedger:
         self._turns = turns or {}
         self._source_ids = source_ids
         self._profiles = [self._profile(index) for index in range(len(source_ids))]
-        self._rows: OrderedDict[tuple[str, date], list[list[bytes]]] = OrderedDict()
-        self._cached_rows = 0
+        self._columns: OrderedDict[tuple[str, date, int], list[bytes]] = OrderedDict()
+        self._kept_rows = 0
         self._totals: dict[date, list[Figures]] = {}
         self._base_day: date | None = None
-        self._base: list[tuple[Figures, Figures]] = []
+        self._bases: dict[int, tuple[Figures, Figures]] = {}
 
-    def rows(self, name: str, month: date, now: datetime) -> list[bytes]:
-        """Give the rows of a month that exist at a moment, in served order, as JSON."""
-        columns = self._month_rows(name, month)
-        today = now.astimezone(timezone.utc).date()
-        if today >= next_month(month):
-            return [row for column in columns for row in column]
-        if today < month:
+    def size(self, name: str, month: date, now: datetime) -> int:
+        """Tell how many rows of a month exist at a moment."""
+        series = len(self._source_ids) if name in PER_SOURCE else 1
+        return series * _days_begun(month, now)
+
+    def rows(
+        self, name: str, month: date, now: datetime, first: int = 0, count: int | None = None
+    ) -> list[bytes]:
+        """Give rows of a month that exist at a moment, in served order, as JSON.
+
+        They come one series after the other, of a source or of the workspace, day by day.
+        ``first`` is the position of the first row wanted; without a ``count`` all others follow.
+        """
+        days, size = _days_begun(month, now), self.size(name, month, now)
+        last = size if count is None else min(first + count, size)
+        if first >= last:
             return []
-        passed = today.day - 1
-        part = self._todays_rows(name, month, now)
-        return [
-            row for index, column in enumerate(columns) for row in (*column[:passed], part[index])
+        begun, ended = first // days, ceil(last / days)
+        found = [
+            row for series in range(begun, ended) for row in self._served(name, month, now, series)
         ]
+        return found[first - begun * days : last - begun * days]
 
     def calls(self, source: int, day: date) -> int:
         """Give the API calls of one source on one whole day."""
@@ -155,67 +165,78 @@ class UsageLedger:
             self._totals[month] = totals
         return totals[:days]
 
-    def _month_rows(self, name: str, month: date) -> list[list[bytes]]:
-        """Give the rows of a whole month, one list per source (a single one for the total)."""
-        key = (name, month)
-        columns = self._rows.get(key)
-        if columns is not None:
-            self._rows.move_to_end(key)
-            return columns
+    def _served(self, name: str, month: date, now: datetime, series: int) -> list[bytes]:
+        """Give the rows of one series: of a source, or of the workspace, which has number 0."""
+        column = self._column(name, month, series)
+        today = now.astimezone(timezone.utc).date()
+        if today >= next_month(month):
+            return column
+        share = _share_of_day(now)
+        sources = [series] if name in PER_SOURCE else range(len(self._source_ids))
+        parts = [
+            _sum((before, _part(own, share)))
+            for before, own in (self._base(source, month, today) for source in sources)
+        ]
+        figures = _sum((_ZERO, *parts))
+        row = _render(
+            name, self._prefix(name, series), _period(month), figures, day_timestamp(today)
+        )
+        return [*column[: today.day - 1], row]
+
+    def _column(self, name: str, month: date, series: int) -> list[bytes]:
+        """Give the rows of one series for all days of a month."""
+        key = (name, month, series)
+        if (column := self._columns.get(key)) is not None:
+            self._columns.move_to_end(key)
+            return column
         days = (next_month(month) - month).days
-        stamps = [day_timestamp(month + timedelta(days=offset)) for offset in range(days)]
-        period = _period(month)
-        columns = [
-            [_render(name, prefix, period, *pair) for pair in zip(figures, stamps, strict=True)]
-            for prefix, figures in self._series(name, month, days)
-        ]
-        self._remember(key, columns)
-        return columns
+        whole = name not in PER_SOURCE
+        figures = self._month_totals(month, days) if whole else self._figures(series, month, days)
+        prefix, period = self._prefix(name, series), _period(month)
+        rows = zip(figures, _stamps(month), strict=True)
+        column = [_render(name, prefix, period, *row) for row in rows]
+        self._keep(key, column)
+        return column
 
-    def _series(self, name: str, month: date, days: int) -> list[tuple[str, list[Figures]]]:
-        if name not in PER_SOURCE:
-            return [("", self._month_totals(month, days))]
-        return [
-            (f'"sourceId":"{identifier}",', self._figures(source, month, days))
-            for source, identifier in enumerate(self._source_ids)
-        ]
+    def _prefix(self, name: str, series: int) -> str:
+        return f'"sourceId":"{self._source_ids[series]}",' if name in PER_SOURCE else ""
 
-    def _remember(self, key: tuple[str, date], columns: list[list[bytes]]) -> None:
-        self._rows[key] = columns
-        self._cached_rows += sum(len(column) for column in columns)
-        while self._cached_rows > _CACHED_ROWS and len(self._rows) > _CACHED_MONTHS:
-            _, oldest = self._rows.popitem(last=False)
-            self._cached_rows -= sum(len(column) for column in oldest)
+    def _keep(self, key: tuple[str, date, int], column: list[bytes]) -> None:
+        self._columns[key] = column
+        self._kept_rows += len(column)
+        while self._kept_rows > _KEPT_ROWS:
+            _, oldest = self._columns.popitem(last=False)
+            self._kept_rows -= len(oldest)
 
-    def _todays_rows(self, name: str, month: date, now: datetime) -> list[bytes]:
-        moment = now.astimezone(timezone.utc)
-        today = moment.date()
-        midnight = datetime(today.year, today.month, today.day, tzinfo=timezone.utc)
-        share = (moment - midnight).total_seconds() / DAY_SECONDS
-        stamp, period = day_timestamp(today), _period(month)
-        figures = [
-            _sum((before, _part(own, share))) for before, own in self._day_base(month, today)
-        ]
-        if name not in PER_SOURCE:
-            return [_render(name, "", period, _sum((_ZERO, *figures)), stamp)]
-        return [
-            _render(name, f'"sourceId":"{identifier}",', period, figures[source], stamp)
-            for source, identifier in enumerate(self._source_ids)
-        ]
-
-    def _day_base(self, month: date, today: date) -> list[tuple[Figures, Figures]]:
-        """Give, per source, the figures up to yesterday and the own figures of the whole day."""
+    def _base(self, source: int, month: date, today: date) -> tuple[Figures, Figures]:
+        """Give a source's figures up to yesterday, and its own figures of the whole day."""
         if self._base_day != today:
+            self._bases, self._base_day = {}, today
+        if source not in self._bases:
             passed = today.day - 1
-            self._base = [
-                (
-                    (_ZERO, *self._figures(source, month, passed))[-1],
-                    self._own(source, month, passed, passed + 1)[0],
-                )
-                for source in range(len(self._source_ids))
-            ]
-            self._base_day = today
-        return self._base
+            self._bases[source] = (
+                (_ZERO, *self._figures(source, month, passed))[-1],
+                self._own(source, month, passed, passed + 1)[0],
+            )
+        return self._bases[source]
+
+
+def _days_begun(month: date, now: datetime) -> int:
+    """Tell how many days of a month have begun."""
+    today = now.astimezone(timezone.utc).date()
+    return min(max((today - month).days + 1, 0), (next_month(month) - month).days)
+
+
+@lru_cache(maxsize=100)
+def _stamps(month: date) -> list[str]:
+    days = (next_month(month) - month).days
+    return [day_timestamp(month + timedelta(days=offset)) for offset in range(days)]
+
+
+def _share_of_day(now: datetime) -> float:
+    moment = now.astimezone(timezone.utc)
+    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    return (moment - midnight).total_seconds() / DAY_SECONDS
 
 
 def _sum(rows: Sequence[Figures]) -> Figures:

@@ -200,8 +200,12 @@ class Workspace:
         self, name: str, month: date, offset: int, count: int
     ) -> tuple[list[bytes], int]:
         """Give one page of the usage rows of a month, and how many rows the month has."""
-        rows = self._usage_rows(name, month)
-        return rows[offset : offset + count], len(rows)
+        with self._lock:
+            if self._is_changed(name, month) or month < self.history_start:
+                rows = self._usage_rows(name, month)
+                return rows[offset : offset + count], len(rows)
+            ledger, now = self._ledger_room(), self.now()
+            return ledger.rows(name, month, now, offset, count), ledger.size(name, month, now)
 
     def audit_window(
         self,
@@ -346,7 +350,14 @@ class Workspace:
             self._volume = EventVolume(self.company, self.counts["sources"], calls)
         return self._volume
 
+    def _is_changed(self, name: str, month: date) -> bool:
+        prefix = month.isoformat()[:7]
+        days = [*self._dropped.get(name, ()), *(key[-1] for key in self._restated.get(name, {}))]
+        return any(day.startswith(prefix) for day in days)
+
     def _with_changes(self, name: str, month: date, rows: list[bytes]) -> list[bytes]:
+        if not self._is_changed(name, month):
+            return rows
         prefix = month.isoformat()[:7]
         dropped = {stamp for stamp in self._dropped.get(name, ()) if stamp.startswith(prefix)}
         restated = {
@@ -354,8 +365,6 @@ class Workspace:
             for key, fields in self._restated.get(name, {}).items()
             if key[-1].startswith(prefix)
         }
-        if not dropped and not restated:
-            return rows
         changed = []
         for record in map(orjson.loads, rows):
             if record["timestamp"] not in dropped:
