@@ -65,6 +65,7 @@ class Cost:
     requests: int
     tables: int
     columns: int
+    rows: int
 
 
 def measure(way: str, sandbox: Sandbox, names: str, postgres: str = "") -> Cost:
@@ -81,9 +82,8 @@ def measure(way: str, sandbox: Sandbox, names: str, postgres: str = "") -> Cost:
         sandbox.clear()
         ended = run_process(_command(way, database, names), env, folder)
         inner = _run_seconds(name) if way in OF_PROJECT else float(ended.output.split()[-1])
-        tables, columns = _made_on_postgres(env) if way == "postgres" else _made(database)
-        requests = len(sandbox.requests)
-        return Cost(ended.wall, inner, ended.cpu, ended.memory, requests, tables, columns)
+        made = _made_on_postgres(env) if way == "postgres" else _made(database)
+        return Cost(ended.wall, inner, ended.cpu, ended.memory, len(sandbox.requests), *made)
 
 
 def project_environment(folder: Path, sandbox: Sandbox) -> dict[str, str]:
@@ -138,26 +138,31 @@ def _run_seconds(folder: str) -> float:
         return float((run.end_time or 0) - (run.start_time or 0))
 
 
-def _made(database: Path) -> tuple[int, int]:
-    """Count tables and columns of the dataset, without dlt's own tables."""
+def _made(database: Path) -> tuple[int, int, int]:
+    """Count tables, columns and rows of the dataset, without dlt's own tables."""
     with duckdb.connect(str(database), read_only=True) as connection:
-        found = connection.execute(
-            "SELECT count(*), sum(column_count) FROM duckdb_tables()"
+        tables = connection.execute(
+            "SELECT table_name, column_count FROM duckdb_tables()"
             " WHERE schema_name = 'analytics' AND table_name NOT LIKE '\\_dlt%' ESCAPE '\\'"
-        ).fetchone()
-    return (int(found[0]), int(found[1])) if found else (0, 0)
+        ).fetchall()
+        counts = [connection.table(f"analytics.{name}").shape[0] for name, _ in tables]
+    return len(tables), sum(count for _, count in tables), sum(counts)
 
 
-def _made_on_postgres(env: Mapping[str, str]) -> tuple[int, int]:
+def _made_on_postgres(env: Mapping[str, str]) -> tuple[int, int, int]:
     with psycopg2.connect(env["DESTINATION__POSTGRES__CREDENTIALS"]) as connection:
         cursor = connection.cursor()
         cursor.execute(
-            "SELECT count(DISTINCT table_name), count(*) FROM information_schema.columns"
-            " WHERE table_schema = %s AND table_name NOT LIKE '\\_dlt%%'",
+            "SELECT table_name, count(*) FROM information_schema.columns"
+            " WHERE table_schema = %s AND table_name NOT LIKE '\\_dlt%%' GROUP BY table_name",
             [env["ANALYTICS_DATASET"]],
         )
-        [(tables, columns)] = cursor.fetchall()
-    return int(tables), int(columns)
+        tables = cursor.fetchall()
+        rows = 0
+        for name, _ in tables:
+            cursor.execute(f'SELECT count(*) FROM "{env["ANALYTICS_DATASET"]}"."{name}"')
+            rows += cursor.fetchall()[0][0]
+    return len(tables), sum(count for _, count in tables), rows
 
 
 @contextmanager
