@@ -77,23 +77,29 @@ class Extraction:
         self.seconds = 0.0
         self._forgettable = frozenset(forgettable)
         self.chains: dict[str, Chain] = {} if parent else {name: Chain() for name in chains}
+        self._under_way: set[str] = set()
         self._lock = threading.Lock()
         self._begun: float | None = None
 
     @property
     def pages(self) -> int:
         """Pages received."""
-        return sum(chain.pages for chain in self.chains.values())
+        return sum(chain.pages for chain in self._walks())
 
     @property
     def rows(self) -> int:
         """Records received; one that came twice counts twice."""
-        return sum(chain.rows for chain in self.chains.values())
+        return sum(chain.rows for chain in self._walks())
 
     @property
     def under_way(self) -> int:
-        """Chains that have neither come to their end nor been refused."""
-        return sum(not (chain.done or chain.refusal) for chain in self.chains.values())
+        """Chains of parents that have neither come to their end nor been refused."""
+        return len(self._under_way)
+
+    def _walks(self) -> Sequence[Chain]:
+        """Return the chains of now, while another thread may add some, or take one out."""
+        with self._lock:
+            return [*self.chains.values()]
 
     def fail(self, error: AnalyticsError, chain: str = "") -> None:
         """Note why the reading ended; the first reason stays."""
@@ -106,6 +112,7 @@ class Extraction:
             if chain in self.chains or self.failure:
                 return False
             self.chains[chain] = Chain()
+            self._under_way.add(chain)
             return True
 
     def begin_request(self, chain: str) -> None:
@@ -136,6 +143,7 @@ class Extraction:
         if isinstance(error, ResourceError) and self._may_go_on_without(chain, error.status):
             with self._lock:
                 self.chains[chain].refusal = error
+                self._under_way.discard(chain)
         else:
             self.fail(error, chain)
 
@@ -167,6 +175,8 @@ class Extraction:
         """
         with self._lock:
             records, cursor = accept(self.endpoint, self.chains[chain], body, page_size)
+            if cursor is None:
+                self._under_way.discard(chain)
             if self._names_workspace:
                 named = (record.get(WORKSPACE_ID) for record in records)
                 self.workspaces.update(name for name in named if name and isinstance(name, str))
@@ -220,7 +230,8 @@ class Extraction:
         """A month that has not begun at the API does not cost those that have."""
         if isinstance(self.endpoint.slice, Months) and len(self.chains) > len(self.missing):
             for name, refusal in self.missing.items():
-                del self.chains[name]
+                with self._lock:
+                    del self.chains[name]
                 self.warnings.append(
                     f"{chain_label(self.endpoint, name)} is left out and asked for again: {refusal}"
                 )
