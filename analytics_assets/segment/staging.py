@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,23 @@ PREVIEW_ROWS: Final = 5
 
 Key = tuple[Any, ...]
 """The values of a row's key columns."""
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Where a page is kept.
+
+    Attributes:
+        chain: the chain that brought it.
+        place: where it begins in the file.
+        rows: rows that it has.
+        days: first and last moment of its rows, of a list by day.
+    """
+
+    chain: str
+    place: int
+    rows: int
+    days: tuple[Any, Any] | None
 
 
 class Staging:
@@ -49,8 +67,7 @@ class Staging:
         self.preview: pa.Table | None = None
         self.missing: frozenset[Key] = frozenset()
         self._file = file
-        self._pages: list[tuple[str, int]] = []
-        self._keys: list[pa.Table] = []
+        self._pages: list[_Page] = []
         self._last_rows: pa.Array | None = None
         self._bytes = 0
         self._row_bytes = 0.0
@@ -58,15 +75,16 @@ class Staging:
     def add(self, chain: str, table: pa.Table) -> None:
         """Keep a page."""
         self.rows += table.num_rows
-        self._keys.append(table.select(list(self.endpoint.key_columns)))
+        days = None
         if self.endpoint.cursor_column and table.num_rows:
-            newest = pc.max(table[self.endpoint.cursor_column]).as_py()
+            oldest, newest = pc.min_max(table[self.endpoint.cursor_column]).as_py().values()
             self.newest = max(filter(None, (self.newest, newest)), default=None)
+            days = (oldest, newest) if self.endpoint.by_day else None
         self._bytes += table.nbytes
         if table.num_rows:
             self._row_bytes = max(self._row_bytes, table.nbytes / table.num_rows)
         with open(self._file, "ab", opener=_for_owner_only) as file:
-            self._pages.append((chain, file.tell()))
+            self._pages.append(_Page(chain, file.tell(), table.num_rows, days))
             with pa.ipc.new_stream(file, table.schema) as writer:
                 writer.write_table(table)
 
@@ -85,41 +103,33 @@ class Staging:
             without: chains to leave out.
             held: keys of the rows that the destination holds.
         """
-        kept = [number for number, (chain, _) in enumerate(self._pages) if chain not in without]
-        order = sorted(kept, key=lambda number: self._pages[number][0])
-        self._pages = [self._pages[number] for number in order]
-        keys = [self._keys[number] for number in order]
-        self.rows = sum(table.num_rows for table in keys)
-        self._keys.clear()
-        self.missing = held.difference(*map(_tuples, keys)) if held else held
+        kept = [page for page in self._pages if page.chain not in without]
+        self._pages = sorted(kept, key=lambda page: page.chain)
+        self.rows = sum(page.rows for page in self._pages)
         last: list[pa.Array] = []
-        first = 0
-        for part in self._apart(keys):
-            last.append(pc.add(last_rows(part), first))
-            first += part.num_rows
+        missing, first = set(held), 0
+        for part in self._apart():
+            keys = pa.concat_tables(self._stored(part, self.endpoint.key_columns))
+            if missing:
+                missing.difference_update(_tuples(keys))
+            last.append(pc.add(last_rows(keys), first))
+            first += keys.num_rows
+        self.missing = frozenset(missing)
         if sum(map(len, last)) < self.rows:
             self._last_rows = pa.concat_arrays(last)
             self.rows = len(self._last_rows)
 
-    def _apart(self, keys: Sequence[pa.Table]) -> Sequence[pa.Table]:
-        """Join the keys of pages, except chains of days that share no day, hence no key.
+    def _apart(self) -> Sequence[Sequence[_Page]]:
+        """Group the pages by chains of days, if no two share a day, hence a key; else in one.
 
         To look for repeats in one after the other takes a fraction of the memory.
         """
-        day = self.endpoint.cursor_column if self.endpoint.by_day else None
-        if not keys or day is None:
-            return [pa.concat_tables(keys)] if keys else []
-        chains = (chain for chain, _ in self._pages)
-        months = [
-            pa.concat_tables(table for _, table in pages)
-            for _, pages in groupby(zip(chains, keys, strict=True), key=lambda page: page[0])
-        ]
-        spans = sorted(
-            tuple(pc.min_max(month[day]).as_py().values()) for month in months if month.num_rows
-        )
-        if all(before[1] < after[0] for before, after in pairwise(spans)):
-            return months
-        return [pa.concat_tables(months)]
+        chains = [[*pages] for _, pages in groupby(self._pages, key=lambda page: page.chain)]
+        days = [[page.days for page in pages if page.days] for pages in chains]
+        spans = sorted((min(own)[0], max(last for _, last in own)) for own in days if own)
+        if spans and all(before[1] < after[0] for before, after in pairwise(spans)):
+            return chains
+        return [self._pages] if self._pages else []
 
     def tables(self, undeclared: Undeclared) -> Iterator[pa.Table]:
         """Yield the rows with one schema, in tables of about ``TABLE_BYTES``.
@@ -178,13 +188,21 @@ class Staging:
             first += table.num_rows
 
     def _stored_pages(self) -> Iterator[tuple[str, pa.Table]]:
-        if not self._pages:
+        tables = self._stored(self._pages)
+        yield from zip((page.chain for page in self._pages), tables, strict=True)
+
+    def _stored(
+        self, pages: Sequence[_Page], columns: Sequence[str] | None = None
+    ) -> Iterator[pa.Table]:
+        """Yield some of the pages as they are kept, or some columns of each."""
+        if not pages:
             return
         with self._file.open("rb") as file:
-            for chain, place in self._pages:
-                file.seek(place)
+            for page in pages:
+                file.seek(page.place)
                 with pa.ipc.open_stream(file) as stream:
-                    yield chain, stream.read_all()
+                    table = stream.read_all()
+                yield table if columns is None else _copied(table, columns)
 
     def _schema(self, undeclared: Mapping[str, ColumnType]) -> pa.Schema:
         """Return the columns of the destination's table in its order, the empty ones too.
@@ -197,6 +215,11 @@ class Staging:
             pa.field(name, ARROW_TYPES[kind], nullable=name not in keys)
             for name, kind in (*columns, *undeclared.items())
         )
+
+
+def _copied(table: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Return some columns, without what keeps the others in memory."""
+    return pa.table([table[name].combine_chunks() for name in columns], names=list(columns))
 
 
 def _pieces(table: pa.Table) -> Iterator[pa.Table]:
