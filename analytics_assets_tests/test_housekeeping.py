@@ -7,11 +7,12 @@ import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from queue import Queue
 
 import pytest
-from dagster import AssetKey, AssetMaterialization, DagsterInstance
+from dagster import AssetKey, AssetMaterialization, DagsterInstance, job
 
-from analytics_assets.orchestration.housekeeping import index_open, little_garbage_collection
+from analytics_assets.orchestration.housekeeping import event_files_open, little_garbage_collection
 
 
 class Knot:
@@ -67,25 +68,67 @@ def test_process_with_settings_of_its_own_keeps_them() -> None:
         gc.enable()
 
 
-def test_index_is_opened_once_and_the_file_of_a_run_is_left_alone(tmp_path: Path) -> None:
-    """Prevents a wait for the disk with each event, and a run whose page in the UI stands still.
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[DagsterInstance]:
+    """Return an instance whose storage is files, as that of a laptop."""
+    with DagsterInstance.local_temp(str(tmp_path)) as found:
+        found.report_runless_asset_event(AssetMaterialization("lists"))
+        yield found
 
-    The page follows the changes of the file of the run, to which a connection that is held open
-    would keep SQLite from writing.
-    """
-    with DagsterInstance.local_temp(str(tmp_path)) as instance:
+
+def logs_of(instance: DagsterInstance) -> set[str]:
+    """Return the names of SQLite's logs, one for each file of events that is open."""
+    [index] = Path(instance.root_directory).rglob("index.db")
+    return {file.name for file in index.parent.glob("*-wal")}
+
+
+def test_files_of_events_are_opened_once(instance: DagsterInstance) -> None:
+    """Prevents a wait for the disk with each event, and logs that are left behind."""
+    run = instance.create_run_for_job(nothing)
+    instance.report_engine_event("begun", run)
+    with suppress(ValueError), event_files_open(instance, run.run_id):
         instance.report_runless_asset_event(AssetMaterialization("lists"))
-        [index] = tmp_path.rglob("index.db")
-        assert len([*index.parent.iterdir()]) == 2  # the other one is that of no run
-        with suppress(ValueError), index_open(instance):
-            instance.report_runless_asset_event(AssetMaterialization("lists"))
-            assert {file.name for file in index.parent.glob("*-wal")} == {"index.db-wal"}
-            raise ValueError
-        assert not [*index.parent.glob("*-wal")]
-        assert len(instance.fetch_materializations(AssetKey("lists"), limit=9).records) == 2
+        instance.report_engine_event("told", run)
+        assert logs_of(instance) == {"index.db-wal", f"{run.run_id}.db-wal"}
+        raise ValueError
+    assert logs_of(instance) == set()
+    assert len(instance.fetch_materializations(AssetKey("lists"), limit=9).records) == 2
+    assert [event.message for event in instance.all_logs(run.run_id)] == [
+        "begun",
+        "told",
+    ]
+
+
+def test_page_of_a_run_does_not_stand_still(instance: DagsterInstance, tmp_path: Path) -> None:
+    """Prevents a page of the UI that shows nothing until the run has ended.
+
+    It follows the changes of the file of the run, to which SQLite writes only now and then.
+    """
+    run, seen = instance.create_run_for_job(nothing), Queue[str]()
+    instance.report_engine_event("before", run)
+    with (
+        event_files_open(instance, run.run_id),
+        DagsterInstance.local_temp(str(tmp_path)) as webserver,
+    ):
+        webserver.watch_event_logs(run.run_id, None, lambda event, _: seen.put(event.message))
+        for number in range(3):
+            instance.report_engine_event(f"event {number}", run)
+            while seen.get(timeout=10) != f"event {number}":
+                pass
+
+
+def test_run_of_another_place_is_left_alone(instance: DagsterInstance) -> None:
+    """Prevents a run from failing whose file of events is not there, as where it was deleted."""
+    with event_files_open(instance, "d2e1a9f0-0000-4000-8000-000000000000"):
+        assert instance.get_runs() == []
 
 
 def test_instance_without_files_has_nothing_held_open() -> None:
     """Prevents runs on PostgreSQL, or in memory, from failing for want of a file."""
-    with DagsterInstance.ephemeral() as instance, index_open(instance):
+    with DagsterInstance.ephemeral() as instance, event_files_open(instance, "any"):
         assert instance.get_runs() == []
+
+
+@job
+def nothing() -> None:
+    """Do nothing."""

@@ -1,4 +1,4 @@
-"""What a run spares its process: searches for garbage, and Dagster's index opened anew.
+"""What a run spares its process: searches for garbage, and Dagster's files opened anew.
 
 Both are as they were when the run ends.
 """
@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Final
 
 from dagster import DagsterInstance
 
 ALLOCATIONS: Final = 20_000
 """New objects between two searches for garbage; Python's own 700 are fewer than a page has."""
+NOTICE_SECONDS: Final = 0.3
+"""How long the UI may take to notice an event."""
 
 
 @contextmanager
@@ -43,17 +47,41 @@ def little_garbage_collection() -> Iterator[None]:
 
 
 @contextmanager
-def index_open(instance: DagsterInstance) -> Iterator[None]:
-    """Keep the SQLite file open that Dagster opens and closes for each event of an asset or check.
+def event_files_open(instance: DagsterInstance, run_id: str) -> Iterator[None]:
+    """Keep the SQLite files open that Dagster opens and closes for each event: index and run.
 
-    The last connection to leave it copies SQLite's log into it, deletes the log and waits for the
-    disk. With one more, which does nothing, that happens once. The file of the run itself is left
-    alone: the UI follows a run by the changes of that file.
+    The last connection to leave such a file copies SQLite's log into it, deletes the log and waits
+    for the disk. With one more, which does nothing, that happens once, at the end.
     """
     path_for_shard = getattr(instance.event_log_storage, "path_for_shard", None)
     with ExitStack() as stack:
-        if path_for_shard and (file := Path(path_for_shard("index"))).is_file():
-            with suppress(sqlite3.Error):
-                index = stack.enter_context(closing(sqlite3.connect(file, timeout=1)))
-                index.execute("SELECT 1 FROM sqlite_master").close()  # it opens no sooner
+        for shard in ("index", run_id) if path_for_shard else ():
+            if path_for_shard and (file := Path(path_for_shard(shard))).is_file():
+                with suppress(sqlite3.Error):
+                    opened = stack.enter_context(closing(sqlite3.connect(file, timeout=1)))
+                    opened.execute("SELECT 1 FROM sqlite_master").close()  # it opens no sooner
+                    if shard == run_id:
+                        stack.enter_context(_seen_to_change(file))
         yield
+
+
+@contextmanager
+def _seen_to_change(file: Path) -> Iterator[None]:
+    """Touch a file whenever its log has grown: the UI follows a run by the changes of the file."""
+    ended = Event()
+
+    def touch() -> None:
+        told = 0
+        while not ended.wait(NOTICE_SECONDS):
+            with suppress(OSError):  # the log may not be there yet, or the run be deleted
+                if (grown := Path(f"{file}-wal").stat().st_mtime_ns) != told:
+                    told = grown
+                    os.utime(file)
+
+    toucher = Thread(target=touch, name="analytics_assets_events", daemon=True)
+    toucher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        toucher.join()

@@ -23,7 +23,7 @@ from analytics_assets.orchestration.check_results import check_results, figures_
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.environment import misspelt_variables
 from analytics_assets.orchestration.failures import failure_of, step_failure
-from analytics_assets.orchestration.housekeeping import index_open, little_garbage_collection
+from analytics_assets.orchestration.housekeeping import event_files_open, little_garbage_collection
 from analytics_assets.orchestration.latest import Latest
 from analytics_assets.orchestration.metadata import ordered, run_figures, run_metadata
 from analytics_assets.orchestration.not_run import checks_not_run
@@ -65,7 +65,7 @@ def materialize(
     """Load and check what is selected; report each asset, then fail if any failed."""
     with (
         little_garbage_collection(),
-        index_open(context.instance),
+        event_files_open(context.instance, context.run_id),
         recorded() as recorder,
     ):
         yield from _materialize(context, options, deployment, index, latest, recorder)
