@@ -43,8 +43,8 @@ _IN_ORDER: Final = (
     "qwertyuiopasdfghjklzxcvbnm",
     "qazwsxedcrfvtgbyhnujmikolp",
 )
-_ROWS: Final = (*_IN_ORDER, *(row[::-1] for row in _IN_ORDER))
-_LONGEST_ROW: Final = max(map(len, _ROWS))
+_ROWS: Final = "\n".join([*_IN_ORDER, *(row[::-1] for row in _IN_ORDER)])
+_LONGEST_ROW: Final = max(map(len, _IN_ORDER))
 _LOOKED_AT: Final = 200
 _LETTER_BITS: Final = math.log2(26)
 _DIGIT_BITS: Final = math.log2(10)
@@ -97,6 +97,6 @@ def _bits(text: str) -> float:
 def _counted(runs: list[str]) -> int:
     """Count the characters that are hard to guess."""
     joined = "".join(runs)
-    if len(joined) <= _LONGEST_ROW and any(joined.lower() in row for row in _ROWS):
+    if len(joined) <= _LONGEST_ROW and joined.lower() in _ROWS:
         return 0
     return len("".join([run[:_COUNTED] for run in set(runs)]))
