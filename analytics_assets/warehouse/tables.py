@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import dlt
-import pyarrow as pa
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.libs.pyarrow import (
     UnsupportedArrowTypeException,
@@ -27,7 +26,7 @@ from analytics_assets.segment.errors import UnreadableFiles
 from analytics_assets.segment.model import DELETED_AT, Endpoint, Table
 from analytics_assets.warehouse.faults import waited_in_vain
 from analytics_assets.warehouse.file_tables import FileTables
-from analytics_assets.warehouse.own_tables import RECORD_CHANGES
+from analytics_assets.warehouse.own_tables import READABLE, RECORD_CHANGES
 from analytics_assets.warehouse.settings import WarehouseSettings
 from analytics_assets.warehouse.sql import Row, Sql, open_sql
 
@@ -175,22 +174,26 @@ def _standing(
 ) -> Mapping[str, Mapping[str, Any]]:
     """Return the columns of the tables that are there.
 
-    dlt would take any file in its folder for a table, and knows the columns of one group's only:
-    those of the schema that seems newest, which is an old one after a clock was set back.
+    dlt would take any file in its folder for a table, and knows the columns of one group's only.
     """
     if not isinstance(sql, FileTables):
         return {name: columns for name, columns in client.get_storage_tables(names) if columns}
     stored = {name: schema.get_table_columns(name) for schema in schemas for name in schema.tables}
     there = [name for name in names if sql.exists(name)]
-    return {name: {**_kinds(sql.fields(name)), **stored.get(name, {})} for name in there}
+    return {name: _columns_of_files(sql, name, stored.get(name, {})) for name in there}
 
 
-def _kinds(fields: pa.Schema) -> Mapping[str, Any]:
-    """Return columns of files as dlt describes them."""
+def _columns_of_files(sql: FileTables, name: str, stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the columns of a table, from its files if the stored schema lacks some.
+
+    The schema that seems newest is an old one after a clock was set back.
+    """
+    if stored.keys() >= {column.name for column in READABLE[name].table_columns}:
+        return stored
     try:
-        return py_arrow_to_table_schema_columns(fields)
+        return {**py_arrow_to_table_schema_columns(sql.fields(name)), **stored}
     except UnsupportedArrowTypeException:  # no load writes such
-        return {}
+        return stored
 
 
 def _groups_referred_to(groups: Collection[str]) -> set[str]:
