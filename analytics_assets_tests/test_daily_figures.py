@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics_assets.segment.daily_figures import last_rows, with_daily_figures
+from analytics_assets.segment.daily_figures import with_daily_figures
 from analytics_assets.segment.endpoints import ENDPOINTS
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.segment.records import RowTyper
@@ -103,13 +103,3 @@ def test_a_month_without_rows_has_typed_figures(endpoint: Endpoint) -> None:
     assert figures.num_rows == 0
     for column in endpoint.daily_columns:
         assert figures.schema.field(column.name).type == pa.int64()
-
-
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("ab"))))
-def test_of_the_rows_of_a_key_the_last_one_counts(keys: list[tuple[int, str]]) -> None:
-    """Prevents that a row which moved to a later page is counted twice, or its old state kept."""
-    table = pa.table(
-        {"n": pa.array([n for n, _ in keys], pa.int64()), "s": pa.array([s for _, s in keys])}
-    ).cast(pa.schema([("n", pa.int64()), ("s", pa.string())]))
-    expected = sorted({key: row for row, key in enumerate(keys)}.values())
-    assert last_rows(table).to_pylist() == expected

@@ -6,10 +6,12 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from typing import Any
 
 import pytest
 
 from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets.segment.errors import ResourceError
 from analytics_assets.segment.extraction import Extraction
 
 CHAINS = 3000
@@ -22,6 +24,21 @@ def eager_threads() -> Iterator[None]:
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
+
+
+def test_chains_that_have_ended_are_not_under_way() -> None:
+    """Prevents a list of many parents from standing still: only so many are read at once."""
+    endpoint = BY_NAME["source_schema_settings"]
+    extraction = Extraction(endpoint, parent=Extraction(BY_NAME["sources"]))
+    assert all(extraction.expect(name) for name in ("read", "later", "gone", "going"))
+    assert not extraction.expect("read")
+    body: dict[str, Any] = {"data": {"settings": {"track": {}}}}
+    extraction.accept("read", body, 1000)
+    extraction.end_request("gone", ResourceError("not found", status=404))
+    assert extraction.under_way == 2
+    extraction.accept("later", body, 1000)
+    extraction.end_request("going", ResourceError("not found", status=404))
+    assert extraction.under_way == 0
 
 
 @pytest.mark.usefixtures("eager_threads")

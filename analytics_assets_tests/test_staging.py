@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import tracemalloc
-from datetime import date, timedelta
+from collections.abc import Callable
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analytics_assets.segment import repeats
 from analytics_assets.segment.endpoints import BY_NAME
+from analytics_assets.segment.extraction import Extraction
+from analytics_assets.segment.reading import Reading
 from analytics_assets.segment.records import RowTyper
 from analytics_assets.segment.staging import Staging
 
@@ -41,9 +47,10 @@ PAGES = st.lists(
 )
 
 
+@pytest.mark.parametrize("at_once", [repeats.ROWS_AT_ONCE, 3])
 @given(pages=PAGES, gone=st.sets(st.sampled_from(MONTHS), max_size=1), held=st.lists(ROWS))
 def test_the_last_row_of_each_key_is_kept(
-    pages: list[tuple[str, int, Page]], gone: set[str], held: Page
+    at_once: int, pages: list[tuple[str, int, Page]], gone: set[str], held: Page
 ) -> None:
     """Prevents lost or doubled rows, wherever a key comes again: in a page, a month or another.
 
@@ -63,7 +70,9 @@ def test_the_last_row_of_each_key_is_kept(
         moments = [record(MONTHS[0], source, day, 0) for source, day, _ in held]
         keys = typer.table(moments).select(USAGE.key_columns).to_pylist()
         wanted = frozenset(tuple(row[name] for name in USAGE.key_columns) for row in keys)
-        staging.settle(frozenset(gone), wanted)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(repeats, "ROWS_AT_ONCE", at_once)  # so few that a month is cut
+            staging.settle(frozenset(gone), wanted)
         found = pa.concat_tables(staging.tables(typer.undeclared)).to_pylist()
     rows_found = {
         (row["source_id"], str(row["timestamp"])[:10]): row["identified"] for row in found
@@ -75,16 +84,51 @@ def test_the_last_row_of_each_key_is_kept(
     } - expected.keys()
 
 
+def test_rows_of_one_moment_are_compared_at_once() -> None:
+    """Prevents rows from being left out where more of them than usual cannot be told apart."""
+    days = (datetime(2026, 1, 1), datetime(2026, 1, 1))
+    pages = [repeats.Page("", place, 4 * repeats.ROWS_AT_ONCE, days) for place in range(2)]
+    [(begin, end)] = repeats.stretches(pages)
+    assert begin <= days[0] < end
+
+
+def test_keys_of_a_long_month_are_compared_in_parts() -> None:
+    """Prevents memory that grows with the number of sources, also where chains share days."""
+    january = (datetime(2026, 1, 1), datetime(2026, 1, 31))
+    later = (datetime(2026, 1, 31), datetime(2026, 2, 28))
+    pages = [repeats.Page("", n, 1000, january if n < 1000 else later) for n in range(2000)]
+    assert len(repeats.stretches(pages)) == 4 + 1 + 4
+
+
 def test_rows_take_no_memory_while_they_wait(tmp_path: Path) -> None:
     """Prevents memory that grows with the size of the workspace: keys of ten million rows."""
     typer, staging = RowTyper(USAGE, {}), Staging(USAGE, tmp_path / "rows")
     records = [record(MONTHS[0], source, 3, 7) for source in range(1000)]
-    page = typer.table(records)
-    staging.add(MONTHS[0], page)
+    staging.add(MONTHS[0], typer.table(records))
     tracemalloc.start()
     before = pa.total_allocated_bytes() + tracemalloc.get_traced_memory()[0]
     for _ in range(200):
-        staging.add(MONTHS[1], page)
+        staging.add(MONTHS[1], typer.table(records))
     kept = pa.total_allocated_bytes() + tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert kept / 200_000 < 1  # bytes a row
+    assert kept / 200_000 < 5  # bytes a row, of which its key has 20
+
+
+def test_rows_that_cannot_be_read_back_cost_their_list_alone(tmp_path: Path) -> None:
+    """Prevents a file that was tidied away, or a broken disk, from ending the other groups."""
+    rows, name = [record(MONTHS[0], 0, 1, 1)], USAGE.data_selector.rpartition(".")[2]
+    body = {"data": {name: rows, "pagination": {"current": "MA==", "totalEntries": 1}}}
+    harms: list[Callable[[Path], object]] = [lambda file: os.truncate(file, 300), Path.unlink]
+    for harm in harms:
+        extraction, file = Extraction(USAGE, [MONTHS[0]]), tmp_path / "rows"
+        reading = Reading(
+            extraction, RowTyper(USAGE, {}), Staging(USAGE, file), datetime.now(timezone.utc)
+        )
+        extraction.accept(MONTHS[0], body, 1000)
+        assert reading.staging is not None
+        reading.staging.add(MONTHS[0], reading.typer.table(rows))
+        harm(file)
+        reading.finish()
+        assert reading.failure is not None
+        assert reading.failure.transient
+        assert "could not be read back from the folder" in str(reading.failure)

@@ -51,18 +51,23 @@ def event_files_open(instance: DagsterInstance, run_id: str) -> Iterator[None]:
     """Keep the SQLite files open that Dagster opens and closes for each event: index and run.
 
     The last connection to leave such a file copies SQLite's log into it, deletes the log and waits
-    for the disk. With one more, which does nothing, that happens once, at the end.
+    for the disk. With one more, which does nothing, it does so every few megabytes and at the end.
     """
     path_for_shard = getattr(instance.event_log_storage, "path_for_shard", None)
     with ExitStack() as stack:
         for shard in ("index", run_id) if path_for_shard else ():
             if path_for_shard and (file := Path(path_for_shard(shard))).is_file():
                 with suppress(sqlite3.Error):
-                    opened = stack.enter_context(closing(sqlite3.connect(file, timeout=1)))
+                    opened = stack.enter_context(closing(_opened(file)))
                     opened.execute("SELECT 1 FROM sqlite_master").close()  # it opens no sooner
                     if shard == run_id:
                         stack.enter_context(_seen_to_change(file))
         yield
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    """Connect; a generator that is given up may be closed by any thread."""
+    return sqlite3.connect(file, timeout=1, check_same_thread=False)
 
 
 @contextmanager
@@ -75,8 +80,8 @@ def _seen_to_change(file: Path) -> Iterator[None]:
         while not ended.wait(NOTICE_SECONDS):
             with suppress(OSError):  # the log may not be there yet, or the run be deleted
                 if (grown := Path(f"{file}-wal").stat().st_mtime_ns) != told:
-                    told = grown
                     os.utime(file)
+                    told = grown
 
     toucher = Thread(target=touch, name="analytics_assets_events", daemon=True)
     toucher.start()

@@ -201,7 +201,8 @@ class Workspace:
     ) -> tuple[list[bytes], int]:
         """Give one page of the usage rows of a month, and how many rows the month has."""
         with self._lock:
-            if self._is_changed(name, month) or month < self.history_start:
+            whole = self._resources[name].kind != "usage" or month < self.history_start
+            if whole or self._is_changed(name, month):
                 rows = self._usage_rows(name, month)
                 return rows[offset : offset + count], len(rows)
             ledger, now = self._ledger_room(), self.now()

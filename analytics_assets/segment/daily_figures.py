@@ -12,14 +12,6 @@ from analytics_assets.segment.model import Endpoint
 from analytics_assets.segment.windows import DAY, days_of
 
 
-def last_rows(keys: pa.Table) -> pa.Array:
-    """Return, in order, the number of the row that came last of those with the same key."""
-    names = keys.column_names
-    numbered = keys.append_column("_row", pa.array(range(keys.num_rows), pa.int64()))
-    last = numbered.group_by(names).aggregate([("_row", "max")])["_row_max"]
-    return last.combine_chunks().sort()
-
-
 def day_outside(endpoint: Endpoint, rows: pa.Table, chain: str) -> date | None:
     """Return a day that does not lie in what was asked for, ``None`` if all do.
 

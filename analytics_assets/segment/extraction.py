@@ -21,9 +21,9 @@ from analytics_assets.segment.windows import days_of
 NOT_FOUND: Final = 404
 INVALID: Final = 422
 NAMED: Final = 3
+"""Slices named in a text; of parents there may be hundreds."""
 WORKSPACE_ID: Final = "workspaceId"
 """Field of the lists whose records name their workspace."""
-"""Slices named in a text; of parents there may be hundreds."""
 UNAVAILABLE: Final = frozenset({401, 403, NOT_FOUND})
 TOO_OLD: Final = frozenset({400, 422})
 """What days that the API has forgotten may be refused with; which of them is not documented."""
@@ -93,7 +93,7 @@ class Extraction:
 
     @property
     def under_way(self) -> int:
-        """Chains of parents that have neither come to their end nor been refused."""
+        """Chains found through a parent that have neither come to their end nor been refused."""
         return len(self._under_way)
 
     def _walks(self) -> Sequence[Chain]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from tempfile import gettempdir
+
+import pyarrow as pa
 
 from analytics_assets.segment.errors import AnalyticsError, ResourceError
 from analytics_assets.segment.extraction import UNAVAILABLE, Extraction
@@ -52,8 +55,15 @@ class Reading:
         if self.failure is None and (fault := self.typer.fault()):
             self.extraction.fail(ResourceError(fault, status=200))
         if self.failure is None and self.staging:
-            self.staging.settle(without=self.extraction.gone, held=self.held)
+            self._settle(self.staging)
         self.extraction.available = not _not_available(self)
+
+    def _settle(self, staging: Staging) -> None:
+        try:
+            staging.settle(without=self.extraction.gone, held=self.held)
+        except (pa.ArrowException, OSError) as error:
+            what = f"its rows could not be read back from the folder {gettempdir()!r} ({error})"
+            self.extraction.fail(ResourceError(f"{what}; run it again", transient=True))
 
 
 def _not_available(reading: Reading) -> bool:

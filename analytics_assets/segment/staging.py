@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.segment.daily_figures import last_rows, with_daily_figures
+from analytics_assets.segment.daily_figures import with_daily_figures
 from analytics_assets.segment.model import ColumnType, Endpoint
 from analytics_assets.segment.parts import with_parts
 from analytics_assets.segment.records import ARROW_TYPES
+from analytics_assets.segment.repeats import ROW, Page, key_tables, last_rows
 from analytics_assets.segment.undeclared import Undeclared
 
 TABLE_BYTES: Final = 8 * 1024**2
@@ -27,23 +27,6 @@ PREVIEW_ROWS: Final = 5
 
 Key = tuple[Any, ...]
 """The values of a row's key columns."""
-
-
-@dataclass(frozen=True)
-class _Page:
-    """Where a page is kept.
-
-    Attributes:
-        chain: the chain that brought it.
-        place: where it begins in the file.
-        rows: rows that it has.
-        days: first and last moment of its rows, of a list by day.
-    """
-
-    chain: str
-    place: int
-    rows: int
-    days: tuple[Any, Any] | None
 
 
 class Staging:
@@ -67,7 +50,7 @@ class Staging:
         self.preview: pa.Table | None = None
         self.missing: frozenset[Key] = frozenset()
         self._file = file
-        self._pages: list[_Page] = []
+        self._pages: list[Page] = []
         self._last_rows: pa.Array | None = None
         self._bytes = 0
         self._row_bytes = 0.0
@@ -84,7 +67,7 @@ class Staging:
         if table.num_rows:
             self._row_bytes = max(self._row_bytes, table.nbytes / table.num_rows)
         with open(self._file, "ab", opener=_for_owner_only) as file:
-            self._pages.append(_Page(chain, file.tell(), table.num_rows, days))
+            self._pages.append(Page(chain, file.tell(), table.num_rows, days))
             with pa.ipc.new_stream(file, table.schema) as writer:
                 writer.write_table(table)
 
@@ -106,30 +89,20 @@ class Staging:
         kept = [page for page in self._pages if page.chain not in without]
         self._pages = sorted(kept, key=lambda page: page.chain)
         self.rows = sum(page.rows for page in self._pages)
+        day = self.endpoint.cursor_column if self.endpoint.by_day else None
         last: list[pa.Array] = []
-        missing, first = set(held), 0
-        for part in self._apart():
-            keys = pa.concat_tables(self._stored(part, self.endpoint.key_columns))
+        missing = set(held)
+        for keys in key_tables(self._pages, day, self._keys):
+            last.append(last_rows(keys))
             if missing:
-                missing.difference_update(_tuples(keys))
-            last.append(pc.add(last_rows(keys), first))
-            first += keys.num_rows
+                missing.difference_update(_tuples(keys.drop_columns([ROW])))
         self.missing = frozenset(missing)
         if sum(map(len, last)) < self.rows:
             self._last_rows = pa.concat_arrays(last)
             self.rows = len(self._last_rows)
 
-    def _apart(self) -> Sequence[Sequence[_Page]]:
-        """Group the pages by chains of days, if no two share a day, hence a key; else in one.
-
-        To look for repeats in one after the other takes a fraction of the memory.
-        """
-        chains = [[*pages] for _, pages in groupby(self._pages, key=lambda page: page.chain)]
-        days = [[page.days for page in pages if page.days] for pages in chains]
-        spans = sorted((min(own)[0], max(last for _, last in own)) for own in days if own)
-        if spans and all(before[1] < after[0] for before, after in pairwise(spans)):
-            return chains
-        return [self._pages] if self._pages else []
+    def _keys(self, pages: Sequence[Page]) -> Iterator[pa.Table]:
+        return self._stored(pages, self.endpoint.key_columns)
 
     def tables(self, undeclared: Undeclared) -> Iterator[pa.Table]:
         """Yield the rows with one schema, in tables of about ``TABLE_BYTES``.
@@ -192,7 +165,7 @@ class Staging:
         yield from zip((page.chain for page in self._pages), tables, strict=True)
 
     def _stored(
-        self, pages: Sequence[_Page], columns: Sequence[str] | None = None
+        self, pages: Sequence[Page], columns: Sequence[str] | None = None
     ) -> Iterator[pa.Table]:
         """Yield some of the pages as they are kept, or some columns of each."""
         if not pages:

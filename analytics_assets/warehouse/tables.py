@@ -60,7 +60,7 @@ class Tables:
 
         dlt's own columns are left out.
         """
-        found = self._columns.get(table, {})
+        found = self._standing(table)
         return {
             name: str(column.get("data_type") or "")
             for name, column in found.items()
@@ -69,7 +69,25 @@ class Tables:
 
     def loaded_columns(self, table: str) -> Collection[str]:
         """Return the columns that loads have made; others were added by hand."""
+        if isinstance(self._sql, FileTables):  # nobody adds a column to a file
+            return self._standing(table)
         return self._loaded.get(table, ())
+
+    def _standing(self, table: str) -> Mapping[str, Any]:
+        """Return the columns of a table; of files also those that the stored schema lacks.
+
+        The schema that seems newest is an old one after a clock was set back.
+        """
+        found = self._columns.get(table, {})
+        declared = {column.name for column in READABLE[table].table_columns}
+        if table not in self._columns or found.keys() >= declared:
+            return found
+        if not isinstance(self._sql, FileTables):
+            return found
+        try:
+            return {**py_arrow_to_table_schema_columns(self._sql.fields(table)), **found}
+        except UnsupportedArrowTypeException:  # no load writes such
+            return found
 
     def exists(self, table: str) -> bool:
         """Tell whether the destination has the table."""
@@ -158,11 +176,8 @@ def open_tables(
     names = [endpoint.name for endpoint in ENDPOINTS if endpoint.group in groups | others]
     names.append(RECORD_CHANGES.name)
     with open_sql(client, warehouse.table_format) as sql:
-        standing = _standing(client, sql, names, schemas)
-        loaded: Mapping[str, Collection[str]] = standing  # nobody adds a column to a file
-        if not isinstance(sql, FileTables):
-            loaded = {name: columns for s in schemas for name, columns in _columns_of(s).items()}
-        yield Tables(sql, standing, loaded, warehouse)
+        loaded = {name: columns for s in schemas for name, columns in _columns_of(s).items()}
+        yield Tables(sql, _standing(client, sql, names, schemas), loaded, warehouse)
 
 
 def _columns_of(schema: Schema) -> Mapping[str, Collection[str]]:
@@ -179,21 +194,7 @@ def _standing(
     if not isinstance(sql, FileTables):
         return {name: columns for name, columns in client.get_storage_tables(names) if columns}
     stored = {name: schema.get_table_columns(name) for schema in schemas for name in schema.tables}
-    there = [name for name in names if sql.exists(name)]
-    return {name: _columns_of_files(sql, name, stored.get(name, {})) for name in there}
-
-
-def _columns_of_files(sql: FileTables, name: str, stored: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the columns of a table, from its files if the stored schema lacks some.
-
-    The schema that seems newest is an old one after a clock was set back.
-    """
-    if stored.keys() >= {column.name for column in READABLE[name].table_columns}:
-        return stored
-    try:
-        return {**py_arrow_to_table_schema_columns(sql.fields(name)), **stored}
-    except UnsupportedArrowTypeException:  # no load writes such
-        return stored
+    return {name: stored.get(name, {}) for name in names if sql.exists(name)}
 
 
 def _groups_referred_to(groups: Collection[str]) -> set[str]:
