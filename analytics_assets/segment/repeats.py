@@ -1,4 +1,4 @@
-"""Which rows came last of their key, found in little memory: one stretch of days after another."""
+"""Which rows came again, found in little memory: one stretch of days after another."""
 
 from __future__ import annotations
 
@@ -41,14 +41,17 @@ Reader = Callable[[Sequence[Page]], Iterator[pa.Table]]
 """Reads columns of some pages, one table for each."""
 
 
-def last_rows(keys: pa.Table) -> pa.Array:
-    """Return the number of the row that came last of those with the same key.
+def outdated_rows(keys: pa.Table) -> pa.Array:
+    """Return the numbers of the rows whose key comes again later.
 
     Args:
         keys: the key columns, and the number of each row as ``_row``.
     """
     names = [name for name in keys.column_names if name != ROW]
-    return keys.group_by(names).aggregate([(ROW, "max")])[f"{ROW}_max"].combine_chunks()
+    last = keys.group_by(names).aggregate([(ROW, "max")])[f"{ROW}_max"].combine_chunks()
+    if len(last) == keys.num_rows:
+        return last.slice(0, 0)
+    return keys[ROW].filter(pc.invert(pc.is_in(keys[ROW], value_set=last))).combine_chunks()
 
 
 def key_tables(pages: Sequence[Page], day: str | None, keys: Reader) -> Iterator[pa.Table]:

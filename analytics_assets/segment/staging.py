@@ -18,7 +18,7 @@ from analytics_assets.segment.daily_figures import with_daily_figures
 from analytics_assets.segment.model import ColumnType, Endpoint
 from analytics_assets.segment.parts import with_parts
 from analytics_assets.segment.records import ARROW_TYPES
-from analytics_assets.segment.repeats import ROW, Page, key_tables, last_rows
+from analytics_assets.segment.repeats import ROW, Page, key_tables, outdated_rows
 from analytics_assets.segment.undeclared import Undeclared
 
 TABLE_BYTES: Final = 8 * 1024**2
@@ -51,7 +51,7 @@ class Staging:
         self.missing: frozenset[Key] = frozenset()
         self._file = file
         self._pages: list[Page] = []
-        self._last_rows: pa.Array | None = None
+        self._outdated = pa.array([], pa.int64())
         self._bytes = 0
         self._row_bytes = 0.0
 
@@ -78,7 +78,7 @@ class Staging:
     def settle(
         self, without: frozenset[str] = frozenset(), held: frozenset[Key] = frozenset()
     ) -> None:
-        """Once all pages are here: note the rows that came last of their key.
+        """Once all pages are here: note the rows whose key comes again.
 
         A list may move while it is read, and a row then come twice.
 
@@ -90,16 +90,16 @@ class Staging:
         self._pages = sorted(kept, key=lambda page: page.chain)
         self.rows = sum(page.rows for page in self._pages)
         day = self.endpoint.cursor_column if self.endpoint.by_day else None
-        last: list[pa.Array] = []
+        outdated: list[pa.Array] = []
         missing = set(held)
         for keys in key_tables(self._pages, day, self._keys):
-            last.append(last_rows(keys))
+            outdated.append(outdated_rows(keys))
             if missing:
                 missing.difference_update(_tuples(keys.drop_columns([ROW])))
         self.missing = frozenset(missing)
-        if sum(map(len, last)) < self.rows:
-            self._last_rows = pa.concat_arrays(last)
-            self.rows = len(self._last_rows)
+        if outdated:
+            self._outdated = pa.concat_arrays(outdated)
+        self.rows -= len(self._outdated)
 
     def _keys(self, pages: Sequence[Page]) -> Iterator[pa.Table]:
         return self._stored(pages, self.endpoint.key_columns)
@@ -153,11 +153,12 @@ class Staging:
     def _unique_pages(self) -> Iterator[tuple[str, pa.Table]]:
         first = 0
         for chain, table in self._stored_pages():
-            if self._last_rows is None:
+            if not self._outdated:
                 yield chain, table
                 continue
             numbers = pa.array(range(first, first + table.num_rows), pa.int64())
-            yield chain, table.filter(pc.is_in(numbers, value_set=self._last_rows))
+            outdated = pc.is_in(numbers, value_set=self._outdated)
+            yield chain, table.filter(pc.invert(outdated))
             first += table.num_rows
 
     def _stored_pages(self) -> Iterator[tuple[str, pa.Table]]:
