@@ -121,6 +121,7 @@ def test_run_of_another_place_is_left_alone(instance: DagsterInstance) -> None:
     """Prevents a run from failing whose file of events is not there, as where it was deleted."""
     with event_files_open(instance, "d2e1a9f0-0000-4000-8000-000000000000"):
         assert instance.get_runs() == []
+    assert not [*Path(instance.root_directory).rglob("d2e1a9f0-*")]
 
 
 def test_instance_without_files_has_nothing_held_open() -> None:

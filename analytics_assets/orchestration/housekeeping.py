@@ -55,19 +55,27 @@ def event_files_open(instance: DagsterInstance, run_id: str) -> Iterator[None]:
     """
     path_for_shard = getattr(instance.event_log_storage, "path_for_shard", None)
     with ExitStack() as stack:
-        for shard in ("index", run_id) if path_for_shard else ():
-            if path_for_shard and (file := Path(path_for_shard(shard))).is_file():
-                with suppress(sqlite3.Error):
-                    opened = stack.enter_context(closing(_opened(file)))
-                    opened.execute("SELECT 1 FROM sqlite_master").close()  # it opens no sooner
-                    if shard == run_id:
-                        stack.enter_context(_seen_to_change(file))
+        if path_for_shard:
+            index, run = (Path(path_for_shard(shard)) for shard in ("index", run_id))
+            stack.enter_context(_open(index))
+            stack.enter_context(_open(run))
+            stack.enter_context(_seen_to_change(run))
         yield
 
 
-def _opened(file: Path) -> sqlite3.Connection:
-    """Connect; a generator that is given up may be closed by any thread."""
-    return sqlite3.connect(file, timeout=1, check_same_thread=False)
+@contextmanager
+def _open(file: Path) -> Iterator[None]:
+    """Hold a SQLite file open, if it is there and can be opened.
+
+    A generator that is given up, as the one around this may be, is closed by any thread.
+    """
+    with ExitStack() as stack:
+        if file.is_file():
+            with suppress(sqlite3.Error):
+                opened = sqlite3.connect(file, timeout=1, check_same_thread=False)
+                stack.enter_context(closing(opened))
+                opened.execute("SELECT 1 FROM sqlite_master").close()  # it opens no sooner
+        yield
 
 
 @contextmanager

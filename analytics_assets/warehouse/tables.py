@@ -60,7 +60,7 @@ class Tables:
 
         dlt's own columns are left out.
         """
-        found = self._standing(table)
+        found = self._found(table)
         return {
             name: str(column.get("data_type") or "")
             for name, column in found.items()
@@ -70,24 +70,23 @@ class Tables:
     def loaded_columns(self, table: str) -> Collection[str]:
         """Return the columns that loads have made; others were added by hand."""
         if isinstance(self._sql, FileTables):  # nobody adds a column to a file
-            return self._standing(table)
+            return self._found(table)
         return self._loaded.get(table, ())
 
-    def _standing(self, table: str) -> Mapping[str, Any]:
+    def _found(self, table: str) -> Mapping[str, Any]:
         """Return the columns of a table; of files also those that the stored schema lacks.
 
         The schema that seems newest is an old one after a clock was set back.
         """
-        found = self._columns.get(table, {})
-        declared = {column.name for column in READABLE[table].table_columns}
-        if table not in self._columns or found.keys() >= declared:
-            return found
-        if not isinstance(self._sql, FileTables):
-            return found
+        stored = self._columns.get(table, {})
+        if table not in self._columns or not isinstance(self._sql, FileTables):
+            return stored
+        if stored.keys() >= {column.name for column in READABLE[table].table_columns}:
+            return stored
         try:
-            return {**py_arrow_to_table_schema_columns(self._sql.fields(table)), **found}
+            return {**py_arrow_to_table_schema_columns(self._sql.fields(table)), **stored}
         except UnsupportedArrowTypeException:  # no load writes such
-            return found
+            return stored
 
     def exists(self, table: str) -> bool:
         """Tell whether the destination has the table."""
