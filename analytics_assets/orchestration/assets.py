@@ -6,11 +6,11 @@ What an asset shows is derived from its row in ``endpoints.py``.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from dagster import (
-    AssetCheckResult,
+    AssetCheckEvaluation,
     AssetExecutionContext,
     AssetsDefinition,
     Config,
@@ -24,6 +24,7 @@ from analytics_assets.orchestration.check_results import check_specs
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.latest import latest_materializations
 from analytics_assets.orchestration.materialize import materialize
+from analytics_assets.orchestration.recording import recorded
 from analytics_assets.orchestration.reports import report_check_specs
 from analytics_assets.orchestration.retries import with_run_retries
 from analytics_assets.orchestration.terminal import shown
@@ -90,26 +91,10 @@ def build_assets(
     )
     def load_workspace(
         context: AssetExecutionContext, config: LoadConfig
-    ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+    ) -> Iterator[MaterializeResult[Any] | AssetCheckEvaluation]:
         latest = latest_materializations(context)
         results = materialize(context, config.options(), deployment, index, latest)
         seen = shown(results, context, deployment, index, latest)
-        yield from with_run_retries(context, _recorded_once(context, seen))
+        yield from with_run_retries(context, recorded(context, seen))
 
     return load_workspace, index
-
-
-def _recorded_once(
-    context: AssetExecutionContext, results: Iterable[MaterializeResult[Any] | AssetCheckResult]
-) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
-    """Store metadata with the materialization alone; that of a result goes with its output, too.
-
-    Dagster looks up what a check was of twice if its result comes within that of the asset.
-    """
-    for result in results:
-        if isinstance(result, MaterializeResult) and result.asset_key:
-            context.add_asset_metadata(result.metadata or {}, result.asset_key)
-            yield MaterializeResult(asset_key=result.asset_key)
-            yield from result.check_results or ()
-        else:
-            yield result
