@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,8 +43,24 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Load what is asked for, so that one part does not cost the import of the others."""
     if home := _HOMES.get(name):
-        return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+        with _no_search_for_garbage():
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+@contextmanager
+def _no_search_for_garbage() -> Iterator[None]:
+    """Import without looking for garbage hundreds of times among objects of which all stay."""
+    if not gc.isenabled() or gc.get_freeze_count():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()  # what is there counts as old, and is not looked through at once
+        gc.unfreeze()
+        gc.enable()
 
 
 def __dir__() -> list[str]:
