@@ -131,6 +131,37 @@ def test_a_killed_run_is_made_good_by_the_next(
         assert_right(project)
 
 
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [
+        ("load", 10),
+        pytest.param("extract", 2, marks=pytest.mark.heavy),
+        pytest.param("normalize", 2, marks=pytest.mark.heavy),
+    ],
+)
+def test_sigterm_ends_a_load_under_way(
+    start: Callable[..., Project], calls: dict[str, int], phase: str, number: int
+) -> None:
+    """Prevents a run that is told to stop from loading on to its end, or leaving things behind.
+
+    dlt looks for signals in the main thread, and the load is in another.
+    """
+    project = start(OPTIONS)
+    prepare(project)
+    counted = project.folder / "calls.json"
+    project.env |= {"KILL_AT": f"{phase}:{number}", "KILL_BY": "SIGTERM"}
+    done = project.run(SELECT, CALLS_FILE=str(counted))
+    assert done.returncode != 0
+    assert "RUN_SUCCESS" not in done.stdout
+    assert "Interrupted. What has loaded stays" in done.stdout
+    reached = json.loads(counted.read_text())
+    assert reached[phase] < calls[phase]
+    assert reached.get("load", 0) < calls["load"] / 2
+    assert list((project.folder / "tmp").glob("analytics_assets_*")) == []
+    assert failure_of(project.materialize(*USAGE, "audit_events")) == ""
+    assert_right(project)
+
+
 def test_two_kills_in_a_row_on_a_new_database(start: Callable[..., Project]) -> None:
     """Prevents a half-loaded first package from being taken for a finished one by later runs."""
     project = start(OPTIONS)

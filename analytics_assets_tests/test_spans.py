@@ -8,7 +8,7 @@ import time
 import pytest
 
 from analytics_assets.sandbox import Options, Sandbox
-from analytics_assets.segment.spans import SPANS, Recorder, recording, span
+from analytics_assets.segment.spans import SPANS, Recorder, loading, recording, span
 from analytics_assets_tests.benchmarks.profile import OTHER, measure_spans, print_table
 from analytics_assets_tests.conftest import SMALL
 
@@ -80,6 +80,31 @@ def test_threads_are_kept_apart_from_the_one_that_records() -> None:
     assert recorder.aside["type"].seconds >= threads * PAUSE
 
 
+def test_thread_that_loads_is_kept_apart_from_those_that_read() -> None:
+    """Prevents the seconds of a load from disappearing among those of thirty threads that read."""
+
+    def load() -> None:
+        loading()
+        with span("load"), span("mark"):
+            pass
+
+    def read() -> None:
+        with span("read"):
+            pass
+
+    with recording() as recorder:
+        for work in (load, read):
+            worker = threading.Thread(target=work)
+            worker.start()
+            worker.join()
+        with span("wait"):
+            pass
+    assert set(recorder.loading) == {"load", "mark"}
+    assert set(recorder.critical) == {"wait"}
+    assert set(recorder.aside) == {"read"}
+    loading()  # nobody records: nothing to say
+
+
 def test_nothing_is_recorded_unless_somebody_asks() -> None:
     """Prevents a recording that goes on after its end, and figures of one run in another's."""
     with recording() as outer:
@@ -98,8 +123,12 @@ def test_profile_names_every_span_and_adds_up(capsys: pytest.CaptureFixture[str]
     """Prevents a span that code moved elsewhere has lost, and time that is counted twice or not."""
     with Sandbox(Options(scale=SMALL)) as sandbox:
         profile = measure_spans(sandbox)
-    beside = {"type", "stage"}  # done by the threads that read
+    reading = {"type", "stage"}
+    lists = {"read", "check", "mark", "compare"}
+    reports = {"extract", "normalize", "load"}  # reports are loaded by the main thread
+    beside = reading | lists
     assert set(profile.critical) == {*SPANS, OTHER} - beside
+    assert set(profile.loading) == lists | reports
     assert {"read", "type", "stage", "chart"} <= set(profile.aside)
     other = profile.critical[OTHER]
     assert 0 <= other.seconds <= profile.wall / 3

@@ -187,10 +187,10 @@ class _Run:
         self._notes = {outcome.endpoint.name: outcome.notes for outcome in outcomes}
         due = {name: checks for name, checks in self._checks.items() if name in loaded}
         log = self._context.log
-        self._findings = Findings()
         self._warnings |= {o.endpoint.name: o.warnings for o in outcomes if o.loaded}
         try:
-            self._findings = look(pipeline, self.warehouse, loaded, due, self._past, log)
+            found = look(pipeline, self.warehouse, loaded, due, self._past, log)
+            self._findings.add(found)  # while the group before is reported
         except Exception as error:  # noqa: BLE001 - the rows are loaded: their assets must not fail
             what = f"{type(error).__name__}: {foreign_text(str(error))}"
             log.warning(f"The checks could not be run: {what}")

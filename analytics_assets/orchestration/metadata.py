@@ -209,12 +209,16 @@ def run_figures(outcomes: Sequence[Outcome], recorder: Recorder) -> dict[str, An
 
 
 def _span_rows(recorder: Recorder) -> Iterator[dict[str, str | float]]:
-    """Yield the seconds of each span: of the run itself, and of the threads that read beside it."""
+    """Yield the seconds of each span: of the run, the thread that loads, and those that read."""
+    lanes = {
+        "seconds": recorder.critical,
+        "seconds_loading": recorder.loading,
+        "thread_seconds_reading": recorder.aside,
+    }
     for name in SPANS:
-        lanes = (recorder.critical.get(name), recorder.aside.get(name))
-        if any(lanes):
-            seconds, beside = (round(lane.seconds, 3) if lane else 0.0 for lane in lanes)
-            yield {"span": name, "seconds": seconds, "thread_seconds_beside": beside}
+        found = {column: lane[name].seconds for column, lane in lanes.items() if name in lane}
+        if found:
+            yield {"span": name, **{lane: round(found.get(lane, 0.0), 3) for lane in lanes}}
 
 
 def preview(table: Table, rows: pa.Table | None) -> TableMetadataValue | None:

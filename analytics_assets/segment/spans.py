@@ -3,7 +3,8 @@
 No Dagster, no dlt. ``with span("load"): ...`` costs next to nothing unless a :func:`recording` is
 open. Each span keeps its own time: what a span within it takes, in the same thread, is that one's.
 So the spans of one thread never overlap, and those of the thread that records add up to its wall
-time, less what no span covers. Spans of other threads run beside it and are kept apart.
+time, less what no span covers. The thread that loads, and all others, run beside it and are kept
+apart.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ SpanName = Literal[
     "definitions",
     "instance",
     "plan",
+    "wait",
     "read",
     "type",
     "stage",
@@ -40,6 +42,7 @@ SpanName = Literal[
 - ``definitions``: building assets, jobs, schedules and sensors, and Dagster's repository of them.
 - ``instance``: opening Dagster's instance, with its storage (a profile of the process only).
 - ``plan``: locks, restoring dlt's state and schema, what to ask for.
+- ``wait``: what the main thread has to wait for the next group to be loaded.
 - ``read``: building the ``rest_api`` source and waiting for the API; in the threads that fetch, one
   span for each page: sending, waiting, receiving, parsing JSON.
 - ``type``: a page checked, redacted and made an Arrow table, in the threads that fetch.
@@ -78,21 +81,27 @@ class Recorder:
 
     Attributes:
         critical: figures by name, of the thread that made the recorder.
+        loading: figures by name, of the threads that said that they load.
         aside: figures by name, of all other threads together.
     """
 
     def __init__(self) -> None:
         self.critical: dict[SpanName, Figures] = {}
+        self.loading: dict[SpanName, Figures] = {}
         self.aside: dict[SpanName, Figures] = {}
-        self._thread = threading.get_ident()
         self._lock = threading.Lock()
         self._open = threading.local()
+        self._open.lane = self.critical
 
     def add(self, name: SpanName, seconds: float, cpu: float) -> None:
         """Add a span of the current thread that was measured elsewhere."""
-        lane = self.critical if threading.get_ident() == self._thread else self.aside
+        lane = getattr(self._open, "lane", self.aside)
         with self._lock:
             lane.setdefault(name, Figures()).add(seconds, cpu)
+
+    def load_here(self) -> None:
+        """Take the spans of the current thread for those of the load."""
+        self._open.lane = self.loading
 
     @contextmanager
     def span(self, name: SpanName) -> Iterator[None]:
@@ -117,6 +126,12 @@ def span(name: SpanName) -> AbstractContextManager[None]:
     """Measure a block of code, if a :func:`recording` is open."""
     recorder = _recorder
     return recorder.span(name) if recorder else _NOTHING
+
+
+def loading() -> None:
+    """Say that the current thread is the one that loads."""
+    if _recorder:
+        _recorder.load_here()
 
 
 @contextmanager

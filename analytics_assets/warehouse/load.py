@@ -1,18 +1,21 @@
 """A run: plan the groups, read them side by side, load them one after the other.
 
 Pure dlt, no Dagster. While one group is loaded the others are still read, so that the API's latency
-costs little.
+costs little; and whoever is told what became of a group does not hold up the load of the next.
 """
 
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGTERM
 
+from dlt.common.runtime import signals
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.endpoints import BY_NAME, GROUPS
@@ -34,6 +37,7 @@ from analytics_assets.segment.token_workspace import (
     Workspace,
     refuse_rows_of_others,
 )
+from analytics_assets.warehouse.ahead import ahead
 from analytics_assets.warehouse.connections import interruptible
 from analytics_assets.warehouse.destination import new_pipeline, pipeline_name
 from analytics_assets.warehouse.dlt_config import configure_dlt
@@ -155,7 +159,7 @@ class _Run:
         readings = [reading for plan in plans.values() for reading in plan.readings]
         with (
             ReadingSession(self.request.api, self.log, readings, self.whose) as session,
-            interruptible(session.abort),
+            _heeding_signals(session),
         ):
             workspace = self.whose.ask(session)
             if workspace:
@@ -164,15 +168,11 @@ class _Run:
                 if workspace is None:
                     _wait(*readers.values())
                     workspace = self._named_in_records(session, plans, readings)
-                for group, plan in plans.items():
-                    _wait(readers[group])
-                    if all(map(_refused, plan.readings)):
-                        _wait(*readers.values())
-                        raise_if_refused(session, readings)
-                    if workspace:
-                        refuse_rows_of_others(workspace, plan.readings)
-                    yield self._load(plan, checks[group], workspace)
-                    locks[group].close()
+                loading = _Loading(self, session, plans, readers, checks, workspace)
+                with closing(ahead(loading.outcomes(), loading.give_up)) as told:
+                    for group, outcomes in told:
+                        yield outcomes
+                        locks[group].close()  # by the thread that took it
 
     def _named_in_records(
         self,
@@ -205,24 +205,70 @@ class _Run:
                 f" the workspace {workspace}."
             )
 
-    def _load(
-        self, plan: GroupPlan, check_lock: Check, workspace: Workspace | None
-    ) -> Sequence[Outcome]:
-        request, log = self.request, self.log
-        plan.pipeline.activate()  # the pipeline of another group was made after it
+
+@dataclass(frozen=True)
+class _Loading:
+    """The groups of a run that are being read, and loaded one after the other."""
+
+    run: _Run
+    session: ReadingSession
+    plans: Mapping[Group, GroupPlan]
+    readers: Mapping[Group, Future[None]]
+    checks: Mapping[Group, Check]
+    workspace: Workspace | None
+    given_up: threading.Event = field(default_factory=threading.Event)
+
+    def outcomes(self) -> Iterator[tuple[Group, Sequence[Outcome]]]:
+        """Load each group when it has been read, until it is given up; yield what became of it."""
+        for group, plan in self.plans.items():
+            _wait(self.readers[group])
+            if self.given_up.is_set():
+                return
+            if all(map(_refused, plan.readings)):
+                _wait(*self.readers.values())
+                readings = [reading for each in self.plans.values() for reading in each.readings]
+                raise_if_refused(self.session, readings)
+            if self.workspace:
+                refuse_rows_of_others(self.workspace, plan.readings)
+            yield group, self._load(plan, self.checks[group])
+
+    def give_up(self) -> None:
+        """End the reading, and load nothing more."""
+        self.given_up.set()
+        self.session.abort()
+
+    def _load(self, plan: GroupPlan, check_lock: Check) -> Sequence[Outcome]:
+        request, log = self.run.request, self.run.log
+        plan.pipeline.activate()  # in this thread
         tables = [each.staging for each in plan.readings if each.staging]
         sized = for_rows(request.warehouse, tables)
         try:
             check_lock()
             with open_database(sized, plan.pipeline, log):
-                outcomes = load_group(plan, request.warehouse, request.options, log, workspace)
+                outcomes = load_group(plan, request.warehouse, request.options, log, self.workspace)
                 with span("check"):
-                    self.look(plan.pipeline, outcomes)
+                    self.run.look(plan.pipeline, outcomes)
         except OtherWorkspace:
             raise
         except AnalyticsError as error:  # the destination is locked or gone
             return _failed(plan.group, request, error)
         return outcomes
+
+
+@contextmanager
+def _heeding_signals(session: ReadingSession) -> Iterator[None]:
+    """End what is under way when the run is told to stop: dlt only looks in the main thread."""
+
+    def stop() -> None:
+        session.abort()
+        signals.set_received_signal(SIGTERM)
+        signals.wake_all()
+
+    try:
+        with interruptible(stop):
+            yield
+    finally:
+        signals.set_received_signal(0)
 
 
 @contextmanager

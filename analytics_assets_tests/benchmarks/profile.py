@@ -7,9 +7,9 @@ in ``analytics_assets/spans.py``.
 
 The rows of the main thread, with ``other``, add up to the wall time of the process: ``other`` is
 what no span covers, such as Dagster's own work between steps and the end of the interpreter. The
-threads that read run beside the main thread; theirs are thread seconds, summed over all threads,
-which may exceed the wall time. CPU seconds are those of the span's own thread; what runs in threads
-that have no span, such as DuckDB's and those of dlt's load step, is in ``other``.
+thread that loads runs beside it, and so do those that read; theirs are thread seconds, summed over
+all of them, which may exceed the wall time. CPU seconds are those of the span's own thread; what
+runs in threads that have no span, such as DuckDB's and those of dlt's load step, is in ``other``.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ OTHER = "other"
 class Profile:
     """One run: seconds and CPU seconds of the process, and the figures of its spans by name.
 
-    ``critical`` is the main thread's, and has a row ``other`` that completes it; ``aside`` is that
-    of all other threads.
+    ``critical`` is the main thread's, and has a row ``other`` that completes it; ``loading`` is
+    that of the thread that loads, ``aside`` that of all other threads.
     """
 
     wall: float
     cpu: float
     critical: dict[str, Figures]
+    loading: dict[str, Figures]
     aside: dict[str, Figures]
 
 
@@ -59,27 +60,29 @@ def measure_spans(sandbox: Sandbox) -> Profile:
             lane: {name: Figures(**figures) for name, figures in spans.items()}
             for lane, spans in json.loads(report.read_text()).items()
         }
-    critical, aside = lanes["critical"], lanes["aside"]
-    known = [*critical.values(), *aside.values()]
+    known = [figures for lane in lanes.values() for figures in lane.values()]
+    critical = lanes["critical"]
     critical[OTHER] = Figures(
         ended.wall - sum(figures.seconds for figures in critical.values()),
         ended.cpu - sum(figures.cpu for figures in known),
     )
-    return Profile(ended.wall, ended.cpu, critical, aside)
+    return Profile(ended.wall, ended.cpu, **lanes)
 
 
 def print_table(profiles: Sequence[Profile]) -> None:
     """Print the median of each figure, and its share of the wall time."""
     wall = statistics.median(profile.wall for profile in profiles)
     cpu = statistics.median(profile.cpu for profile in profiles)
-    print("| span | main thread s | share | CPU s | count | other threads s | CPU s | count |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    lanes = ("main thread s | share", "loading s", "reading s")
+    print("| span |", " | ".join(f"{lane} | CPU s | count" for lane in lanes), "|")
+    print("| --- |", " | ".join(["---:"] * 10), "|")
     for name in (*SPANS, OTHER):
         main = _median([profile.critical.get(name) for profile in profiles])
+        loading = _median([profile.loading.get(name) for profile in profiles])
         aside = _median([profile.aside.get(name) for profile in profiles])
         share = f"{main.seconds / wall:.0%}" if main else ""
-        print(f"| {name} | {_cells(main, share)} | {_cells(aside)} |")
-    print(f"| process | {wall:.2f} | 100% | {cpu:.2f} | | | | |")
+        print(f"| {name} | {_cells(main, share)} | {_cells(loading)} | {_cells(aside)} |")
+    print(f"| process | {wall:.2f} | 100% | {cpu:.2f} |" + " |" * 7)
 
 
 def _median(found: Sequence[Figures | None]) -> Figures | None:

@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from analytics_assets.segment.spans import Recorder, SpanName, recording, span
+from analytics_assets.segment.spans import Figures, Recorder, SpanName, recording, span
 
 
 def main(started: float, report: Path, words: Sequence[str]) -> None:
@@ -58,7 +58,8 @@ def _measure(owner: type, method: str, name: SpanName) -> None:
 
 
 def _figures(recorder: Recorder) -> dict[str, dict[str, Any]]:
-    lanes = {"critical": recorder.critical, "aside": recorder.aside}
+    names = ("critical", "loading", "aside")
+    lanes: dict[str, dict[SpanName, Figures]] = {name: getattr(recorder, name) for name in names}
     return {
         lane: {name: asdict(figures) for name, figures in spans.items()}
         for lane, spans in lanes.items()

@@ -1,7 +1,8 @@
 """Kills the process in the middle of dlt's work; Python imports it when it stands on PYTHONPATH.
 
-``KILL_AT=PHASE:N`` sends SIGKILL to the process on the N-th call counted in that phase. Without it,
-the number of calls of each phase is written to the file ``CALLS_FILE`` when the process ends.
+``KILL_AT=PHASE:N`` sends SIGKILL, or what ``KILL_BY`` names, to the process on the N-th call
+counted in that phase. The number of calls of each phase is written to ``CALLS_FILE`` when the
+process ends.
 Files of tables have phases of their own: ``put`` and ``remove`` before one is written or removed,
 ``half`` when half of it is written, and ``fail``, from which on writing fails instead.
 """
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 KILL_AT = os.environ.get("KILL_AT", "")
+KILL_BY = signal.Signals[os.environ.get("KILL_BY", "SIGKILL")]
 CALLS_FILE = os.environ.get("CALLS_FILE", "")
 
 _calls: Counter[str] = Counter()
@@ -31,7 +33,7 @@ def _count(phase: str) -> None:
     with _lock:
         _calls[phase] += 1
         if f"{phase}:{_calls[phase]}" == KILL_AT:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), KILL_BY)
 
 
 def _counted(owner: Any, name: str, phase: str, when: Callable[[], bool] = lambda: True) -> None:

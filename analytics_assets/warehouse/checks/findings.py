@@ -45,3 +45,8 @@ class Findings:
 
     results: dict[str, list[Finding]] = field(default_factory=dict)
     figures: dict[str, Figures] = field(default_factory=dict)
+
+    def add(self, more: Findings) -> None:
+        """Add what was found of other assets."""
+        self.results.update(more.results)
+        self.figures.update(more.figures)
