@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -10,10 +14,14 @@ from typing import Any
 import filelock
 import pytest
 from dagster import DagsterEventType, DagsterInstance, EventLogEntry
+from dlt.common.runtime import signals
 
+from analytics_assets.sandbox import RequestInfo
+from analytics_assets.segment.errors import DestinationUnreachable
 from analytics_assets.segment.spans import recording
 from analytics_assets.warehouse.ahead import ahead
-from analytics_assets_tests.harness import Project, failure_of, wait_for
+from analytics_assets.warehouse.stopping import Stopping
+from analytics_assets_tests.harness import PATIENCE, Project, failure_of, wait_for
 
 CATALOG, IDENTITY = "catalog_sources", "labels"
 
@@ -79,6 +87,73 @@ def test_what_fails_is_raised_in_its_turn() -> None:
     assert [next(told), next(told)] == [1, 2]
     with pytest.raises(ValueError, match="broken"):
         next(told)
-    assert ended == ["ended"]
-    assert list(ahead(iter([1, 2]), lambda: ended.append("again"))) == [1, 2]
-    assert ended == ["ended"]
+    assert list(ahead(iter([1, 2]), lambda: ended.append("ended"))) == [1, 2]
+    assert not ended  # nothing was under way
+
+
+def test_two_interrupts_do_not_leave_work_behind() -> None:
+    """Prevents a second Ctrl-C from letting locks go while what they guard goes on."""
+    code = """
+        import os, signal, threading, time
+        from analytics_assets.warehouse.ahead import ahead
+        def work():
+            yield 1
+            time.sleep(3)
+            print("worked", flush=True)
+            yield 2
+        def interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+        for seconds in (0.5, 1.5):
+            threading.Timer(seconds, interrupt).start()
+        try:
+            for number in ahead(work(), lambda: print("told", flush=True)):
+                print(number, flush=True)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.split() == ["1", "told", "told", "worked", "interrupted"], done.stderr
+
+
+def test_dlt_is_told_only_while_the_load_is_under_way() -> None:
+    """Prevents a run that was stopped from ending whatever dlt does next in the same process."""
+    stopping = Stopping()
+    with stopping.heeded_by_dlt():
+        assert not signals.was_signal_received()
+        stopping.tell()
+        assert signals.was_signal_received()
+    assert not signals.was_signal_received()
+    stopping.tell()
+    assert not signals.was_signal_received()
+    with pytest.raises(DestinationUnreachable), stopping.heeded_by_dlt():
+        raise AssertionError("nothing begins any more")
+
+
+def test_sigterm_ends_a_wait_for_the_database(loaded: Project) -> None:
+    """Prevents a run that holds its locks for an hour because another one has the file."""
+    due = threading.Event()
+    lock = loaded.database.with_name(f".{loaded.database.name}.database.lock")
+    held = filelock.FileLock(lock, thread_local=False)
+
+    def hold(info: RequestInfo) -> None:
+        if info.path == "/labels":
+            held.acquire()
+            due.set()
+
+    loaded.sandbox.intercept = hold
+    try:
+        begun = time.monotonic()
+        code, text = loaded.terminate(due, "Waiting: another run is loading the dataset", IDENTITY)
+        assert time.monotonic() - begun < PATIENCE
+    finally:
+        held.release()
+    assert code != 0
+    assert "RUN_SUCCESS" not in text
+    loaded.sandbox.intercept = None
+    assert loaded.materialize(IDENTITY, warehouse={"lock_timeout": 1}).success

@@ -17,7 +17,7 @@ from dagster import (
 )
 
 NO_OUTPUTS: Final = "did not yield or return expected outputs"
-"""What Dagster logs at the end of a step, with the names of all outputs that it has not seen."""
+"""What Dagster logs at the end of a step: it looks for outputs only, and names them all."""
 
 
 def recorded(
@@ -27,7 +27,7 @@ def recorded(
 
     Metadata go with the materialization; those of a result would go with its output, too. Checks
     come as evaluations, which have no output: it would only let others wait for a check that
-    blocks, and none does. If a selected check has no result, Dagster still says so.
+    blocks, and none does. A selected check without a result is told in the log.
     """
     due, step = set(context.selected_asset_check_keys), context.get_step_execution_context()
     for result in results:
@@ -38,8 +38,10 @@ def recorded(
             evaluation = check.to_asset_check_evaluation(step)
             due.discard(evaluation.asset_check_key)
             yield evaluation
-    if not due:
-        context.log.addFilter(lambda record: NO_OUTPUTS not in record.getMessage())
+    context.log.addFilter(lambda record: NO_OUTPUTS not in record.getMessage())
+    if due:
+        names = ", ".join(sorted(f"{check.asset_key.path[-1]}/{check.name}" for check in due))
+        context.log.warning(f"Selected checks without a result: {names}.")
 
 
 def _checks(result: MaterializeResult[Any] | AssetCheckResult) -> Sequence[AssetCheckResult]:

@@ -1,4 +1,4 @@
-"""The connections to PostgreSQL that are open, so that all waiting for a server can be ended.
+"""What waits for the destination, so that it can be ended: connections to PostgreSQL, and pauses.
 
 Drivers in C wait for a server without end and deaf to signals. Whoever finds that a server is
 silent, or is told to stop, shuts the connections down; whoever waits on one gets an error at once.
@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from analytics_assets.segment.errors import DestinationUnreachable
 from analytics_assets.segment.interrupts import on_interrupt
+from analytics_assets.warehouse.stopping import TOLD
 
 
 class Connections:
@@ -27,6 +28,7 @@ class Connections:
         self._open: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._silent: dict[str, DestinationUnreachable] = {}
         self._ended: DestinationUnreachable | None = None
+        self._ending = threading.Event()
 
     def add(self, server: str, waited_on: Any, *, try_again: bool = False) -> None:
         """Note a connection with a socket, or the future of somebody who waits for the server.
@@ -70,7 +72,8 @@ class Connections:
 
     def end(self) -> None:
         """End all waiting, since the run is told to stop."""
-        reason = DestinationUnreachable("The run was told to stop.")
+        reason = DestinationUnreachable(TOLD)
+        self._ending.set()
         with self._lock:
             self._ended = reason
             waited_on = list(self._open)
@@ -79,8 +82,18 @@ class Connections:
 
     def begin(self) -> None:
         """Let connections be made again."""
+        self._ending.clear()
         with self._lock:
             self._ended = None
+
+    def pause(self, seconds: float) -> None:
+        """Wait for something that somebody else holds.
+
+        Raises:
+            DestinationUnreachable: the run is being ended.
+        """
+        if self._ending.wait(seconds):
+            raise DestinationUnreachable(TOLD)
 
     def _reason(self, server: str) -> DestinationUnreachable | None:
         reason = self._ended or self._silent.get(server)
@@ -91,16 +104,16 @@ CONNECTIONS: Final = Connections()
 
 
 @contextmanager
-def interruptible(end: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """End all waiting for a server when SIGINT or SIGTERM arrives within the block.
+def interruptible(*end: Callable[[], None]) -> Iterator[None]:
+    """End all waiting for the destination when SIGINT or SIGTERM arrives within the block.
 
     Args:
         end: what else to call then.
     """
 
     def end_all() -> None:
-        end()
-        CONNECTIONS.end()
+        for each in (*end, CONNECTIONS.end):
+            each()
 
     CONNECTIONS.begin()
     try:

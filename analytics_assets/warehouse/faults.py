@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from dlt.common.exceptions import SignalReceivedException
+
 from analytics_assets.segment.errors import (
     AnalyticsError,
     DestinationBusy,
@@ -20,6 +22,7 @@ from analytics_assets.segment.errors import (
 )
 from analytics_assets.segment.foreign_text import foreign_text, root_message
 from analytics_assets.warehouse.settings import WarehouseSettings
+from analytics_assets.warehouse.stopping import TOLD
 
 LOCK_NOT_AVAILABLE: Final = "55P03"
 STATEMENT_TIMEOUT: Final = "57014"
@@ -36,7 +39,12 @@ _AWAY: Final = re.compile(
     "|too many (?:clients|connections)|remaining connection slots",
     re.IGNORECASE,
 )
-_AWAY_KINDS: Final = (ConnectionError, TimeoutError, DestinationUnreachable)
+_AWAY_KINDS: Final = (
+    ConnectionError,
+    TimeoutError,
+    DestinationUnreachable,
+    SignalReceivedException,  # dlt was told to stop
+)
 
 
 def is_away(error: BaseException) -> bool:
@@ -90,6 +98,8 @@ def reason(error: BaseException, settings: WarehouseSettings) -> str:
         return f"another session holds a lock on a table it needs, for more than {seconds}"
     if STATEMENT_TIMEOUT in states:
         return f"a statement took longer than the {settings.statement_timeout:g} s it may take"
+    if any(isinstance(each, SignalReceivedException) for each in chain):
+        return TOLD.rstrip(".")
     told = root_message(error)
     if told.startswith("Out of Memory"):
         return "DuckDB ran out of memory; raise duckdb_memory_mb (ANALYTICS_DUCKDB_MEMORY_MB)"

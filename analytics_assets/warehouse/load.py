@@ -7,15 +7,12 @@ costs little; and whoever is told what became of a group does not hold up the lo
 from __future__ import annotations
 
 import tempfile
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from signal import SIGTERM
 
-from dlt.common.runtime import signals
 from dlt.pipeline.pipeline import Pipeline
 
 from analytics_assets.segment.endpoints import BY_NAME, GROUPS
@@ -38,7 +35,7 @@ from analytics_assets.segment.token_workspace import (
     refuse_rows_of_others,
 )
 from analytics_assets.warehouse.ahead import ahead
-from analytics_assets.warehouse.connections import interruptible
+from analytics_assets.warehouse.connections import CONNECTIONS, interruptible
 from analytics_assets.warehouse.destination import new_pipeline, pipeline_name
 from analytics_assets.warehouse.dlt_config import configure_dlt
 from analytics_assets.warehouse.duckdb_file import for_rows
@@ -51,6 +48,7 @@ from analytics_assets.warehouse.pinned import check_target, refuse_settings
 from analytics_assets.warehouse.plan import GroupPlan, Period, plan_group
 from analytics_assets.warehouse.preflight import check_settings
 from analytics_assets.warehouse.settings import WarehouseSettings
+from analytics_assets.warehouse.stopping import Stopping
 
 Look = Callable[[Pipeline, Sequence[Outcome]], None]
 
@@ -157,9 +155,10 @@ class _Run:
         checks: Mapping[Group, Check],
     ) -> Iterator[Sequence[Outcome]]:
         readings = [reading for plan in plans.values() for reading in plan.readings]
+        stopping = Stopping()
         with (
             ReadingSession(self.request.api, self.log, readings, self.whose) as session,
-            _heeding_signals(session),
+            interruptible(stopping.tell, session.abort),
         ):
             workspace = self.whose.ask(session)
             if workspace:
@@ -168,7 +167,7 @@ class _Run:
                 if workspace is None:
                     _wait(*readers.values())
                     workspace = self._named_in_records(session, plans, readings)
-                loading = _Loading(self, session, plans, readers, checks, workspace)
+                loading = _Loading(self, session, plans, readers, checks, workspace, stopping)
                 with closing(ahead(loading.outcomes(), loading.give_up)) as told:
                     for group, outcomes in told:
                         yield outcomes
@@ -216,14 +215,12 @@ class _Loading:
     readers: Mapping[Group, Future[None]]
     checks: Mapping[Group, Check]
     workspace: Workspace | None
-    given_up: threading.Event = field(default_factory=threading.Event)
+    stopping: Stopping
 
     def outcomes(self) -> Iterator[tuple[Group, Sequence[Outcome]]]:
-        """Load each group when it has been read, until it is given up; yield what became of it."""
+        """Load each group when it has been read; yield what became of it."""
         for group, plan in self.plans.items():
             _wait(self.readers[group])
-            if self.given_up.is_set():
-                return
             if all(map(_refused, plan.readings)):
                 _wait(*self.readers.values())
                 readings = [reading for each in self.plans.values() for reading in each.readings]
@@ -233,18 +230,20 @@ class _Loading:
             yield group, self._load(plan, self.checks[group])
 
     def give_up(self) -> None:
-        """End the reading, and load nothing more."""
-        self.given_up.set()
+        """End the reading, the load that is under way and all waiting for the destination."""
+        self.stopping.tell()
         self.session.abort()
+        CONNECTIONS.end()
 
     def _load(self, plan: GroupPlan, check_lock: Check) -> Sequence[Outcome]:
         request, log = self.run.request, self.run.log
-        plan.pipeline.activate()  # in this thread
+        plan.pipeline.activate()  # for this thread, as dlt sees it
         tables = [each.staging for each in plan.readings if each.staging]
         sized = for_rows(request.warehouse, tables)
         try:
+            self.stopping.check()
             check_lock()
-            with open_database(sized, plan.pipeline, log):
+            with open_database(sized, plan.pipeline, log), self.stopping.heeded_by_dlt():
                 outcomes = load_group(plan, request.warehouse, request.options, log, self.workspace)
                 with span("check"):
                     self.run.look(plan.pipeline, outcomes)
@@ -252,23 +251,9 @@ class _Loading:
             raise
         except AnalyticsError as error:  # the destination is locked or gone
             return _failed(plan.group, request, error)
+        finally:
+            plan.pipeline.deactivate()
         return outcomes
-
-
-@contextmanager
-def _heeding_signals(session: ReadingSession) -> Iterator[None]:
-    """End what is under way when the run is told to stop: dlt only looks in the main thread."""
-
-    def stop() -> None:
-        session.abort()
-        signals.set_received_signal(SIGTERM)
-        signals.wake_all()
-
-    try:
-        with interruptible(stop):
-            yield
-    finally:
-        signals.set_received_signal(0)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Final
 
 from analytics_assets.segment.errors import DestinationBusy
 from analytics_assets.segment.settings import Log
+from analytics_assets.warehouse.connections import CONNECTIONS
 
 POLL_SECONDS: Final = 0.2
 REMIND_SECONDS: Final = 30.0
@@ -31,6 +32,7 @@ class Waiting:
 
         Raises:
             DestinationBusy: the time is over.
+            DestinationUnreachable: the run is being ended.
         """
         now = time.monotonic()
         if now >= self._end:
@@ -38,4 +40,4 @@ class Waiting:
         if now >= self._remind_at:
             self._log.info(f"Waiting: {why}.")
             self._remind_at = now + REMIND_SECONDS
-        time.sleep(POLL_SECONDS)
+        CONNECTIONS.pause(POLL_SECONDS)
