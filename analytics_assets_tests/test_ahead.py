@@ -103,6 +103,7 @@ def test_two_interrupts_do_not_leave_work_behind() -> None:
             yield 2
         def interrupt():
             os.kill(os.getpid(), signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have switched it off
         for seconds in (0.5, 1.5):
             threading.Timer(seconds, interrupt).start()
         try:
