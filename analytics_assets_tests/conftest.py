@@ -102,6 +102,19 @@ sys.addaudithook(_refuse)
 
 
 @pytest.fixture(autouse=True)
+def _clock_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a test that travels in time from taking all later ones of its process along.
+
+    dlt never lets the clock go back that its load ids come from.
+    """
+    if load_package := sys.modules.get("dlt.common.storages.load_package"):
+        from dlt.common.time import LockedMonotonicPreciseTime
+
+        own = LockedMonotonicPreciseTime(strictly_increasing=True)
+        monkeypatch.setattr(load_package, "increasing_precise_time", own)
+
+
+@pytest.fixture(autouse=True)
 def _pure(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Keep a unit test from starting or reaching anything."""
     global _unit_test_runs  # noqa: PLW0603 - an audit hook stays for good, so it has to be told

@@ -123,7 +123,7 @@ def test_what_changes_is_told_once(project: Project) -> None:
     assert settings == {"apiKey": fingerprint(SECRET), "rate": 1.0, "b": 1, "a": 2}
     [row] = [row for row in project.rows("history") if row["column_name"] == "slug"]
     what = (row["event_id"], row["event"], row["events"])
-    assert what == (event["id"], event["type"], 1), (row, event)
+    assert what == (event["id"], event["type"], 1), f"{row['since']} {row['moment']} {event}"
     minute = timedelta(minutes=1)  # by which clocks may differ
     assert row["since"] - minute < row["event_moment"] <= row["moment"] + minute
     load(project)
