@@ -27,7 +27,6 @@ class Connections:
         self._lock = threading.Lock()
         self._open: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
         self._silent: dict[str, DestinationUnreachable] = {}
-        self._ended: DestinationUnreachable | None = None
         self._ending = threading.Event()
 
     def add(self, server: str, waited_on: Any, *, try_again: bool = False) -> None:
@@ -42,7 +41,7 @@ class Connections:
             DestinationUnreachable: the server is silent, or the run is being ended.
         """
         with self._lock:
-            if reason := self._ended if try_again else self._reason(server):
+            if reason := self._reason(server, try_again=try_again):
                 _end(waited_on, reason)
                 raise reason
             self._open[waited_on] = server
@@ -73,9 +72,8 @@ class Connections:
     def end(self) -> None:
         """End all waiting, since the run is told to stop."""
         reason = DestinationUnreachable(TOLD)
-        self._ending.set()
         with self._lock:
-            self._ended = reason
+            self._ending.set()
             waited_on = list(self._open)
         for each in waited_on:
             _end(each, reason)
@@ -83,8 +81,6 @@ class Connections:
     def begin(self) -> None:
         """Let connections be made again."""
         self._ending.clear()
-        with self._lock:
-            self._ended = None
 
     def pause(self, seconds: float) -> None:
         """Wait for something that somebody else holds.
@@ -95,20 +91,26 @@ class Connections:
         if self._ending.wait(seconds):
             raise DestinationUnreachable(TOLD)
 
-    def _reason(self, server: str) -> DestinationUnreachable | None:
-        reason = self._ended or self._silent.get(server)
-        return type(reason)(str(reason)) if reason else None  # each raises one of its own
+    def _reason(self, server: str, *, try_again: bool = False) -> DestinationUnreachable | None:
+        """Return why not to ask a server, as an error of the caller's own."""
+        if self._ending.is_set():
+            return DestinationUnreachable(TOLD)
+        reason = None if try_again else self._silent.get(server)
+        return type(reason)(str(reason)) if reason else None
 
 
 CONNECTIONS: Final = Connections()
 
 
 @contextmanager
-def interruptible(*end: Callable[[], None]) -> Iterator[None]:
+def interruptible(*end: Callable[[], None]) -> Iterator[Callable[[], None]]:
     """End all waiting for the destination when SIGINT or SIGTERM arrives within the block.
 
     Args:
         end: what else to call then.
+
+    Yields:
+        What does the same without a signal.
     """
 
     def end_all() -> None:
@@ -118,7 +120,7 @@ def interruptible(*end: Callable[[], None]) -> Iterator[None]:
     CONNECTIONS.begin()
     try:
         with on_interrupt(end_all):
-            yield
+            yield end_all
     finally:
         CONNECTIONS.begin()
 

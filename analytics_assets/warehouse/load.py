@@ -35,7 +35,7 @@ from analytics_assets.segment.token_workspace import (
     refuse_rows_of_others,
 )
 from analytics_assets.warehouse.ahead import ahead
-from analytics_assets.warehouse.connections import CONNECTIONS, interruptible
+from analytics_assets.warehouse.connections import interruptible
 from analytics_assets.warehouse.destination import new_pipeline, pipeline_name
 from analytics_assets.warehouse.dlt_config import configure_dlt
 from analytics_assets.warehouse.duckdb_file import for_rows
@@ -158,7 +158,7 @@ class _Run:
         stopping = Stopping()
         with (
             ReadingSession(self.request.api, self.log, readings, self.whose) as session,
-            interruptible(stopping.tell, session.abort),
+            interruptible(stopping.tell, session.abort) as stop,
         ):
             workspace = self.whose.ask(session)
             if workspace:
@@ -168,7 +168,7 @@ class _Run:
                     _wait(*readers.values())
                     workspace = self._named_in_records(session, plans, readings)
                 loading = _Loading(self, session, plans, readers, checks, workspace, stopping)
-                with closing(ahead(loading.outcomes(), loading.give_up)) as told:
+                with closing(ahead(loading.outcomes(), stop)) as told:
                     for group, outcomes in told:
                         yield outcomes
                         locks[group].close()  # by the thread that took it
@@ -228,12 +228,6 @@ class _Loading:
             if self.workspace:
                 refuse_rows_of_others(self.workspace, plan.readings)
             yield group, self._load(plan, self.checks[group])
-
-    def give_up(self) -> None:
-        """End the reading, the load that is under way and all waiting for the destination."""
-        self.stopping.tell()
-        self.session.abort()
-        CONNECTIONS.end()
 
     def _load(self, plan: GroupPlan, check_lock: Check) -> Sequence[Outcome]:
         request, log = self.run.request, self.run.log

@@ -3,7 +3,7 @@
 ``python -m analytics_assets_tests.benchmarks.profile [--scale N] [--latency-ms N] [--rounds N]``
 serves a sandbox in this process, loads all of it into a new DuckDB file with a ``DAGSTER_HOME`` of
 its own, each round in a new process, and prints a table of medians. What each span covers is told
-in ``analytics_assets/spans.py``.
+in ``analytics_assets/segment/spans.py``.
 
 The rows of the main thread, with ``other``, add up to the wall time of the process: ``other`` is
 what no span covers, such as Dagster's own work between steps and the end of the interpreter. The
