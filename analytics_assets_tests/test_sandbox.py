@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -870,6 +871,29 @@ def test_the_printed_variables_load_into_a_database_of_their_own(tmp_path: Path)
         child.communicate(timeout=20)
     own = f"analytics_sandbox_story{story.STORY}_seed7_scale0.02.duckdb"
     assert [path.name for path in tmp_path.glob("*.duckdb")] == [own]
+
+
+SLOW_END = """
+import ctypes, sys
+libc = ctypes.CDLL(None)
+libc.on_exit(libc.sleep, None)  # is called with the exit code when the interpreter is gone
+from analytics_assets.sandbox.cli import main
+sys.exit(main([sys.executable, "-c", "raise SystemExit(1)"]))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no other library has on_exit")
+def test_the_server_ends_before_the_interpreter(tmp_path: Path) -> None:
+    """Prevents a crash of the whole process, after all went well, when it takes long to end."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW_END],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_command_not_found(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ from analytics_assets.sandbox.workspace import Workspace
 
 _START_TIMEOUT = 30.0
 _STOP_TIMEOUT = 10.0
+_ANSWERS_SECONDS = 1.0
+"""How long answers that are under way may take when the service is stopped."""
+_LOOK_SECONDS = 0.002
 _TICKS = 10
 """Ticks of uvicorn in a second, of which every tenth sets the date that answers carry."""
 
@@ -36,7 +39,6 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.ready = threading.Event()
-        self.closed = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -51,20 +53,24 @@ class _Server(uvicorn.Server):
             seconds += 1
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port and all idle connections; wait for answers that are under way."""
         for server in self.servers:
             server.close()
+        for listener in sockets or ():
+            listener.close()
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        self.closed.set()
-        await super().shutdown(sockets)
+        end = self._loop.time() + _ANSWERS_SECONDS
+        while self._busy() and self._loop.time() < end:
+            await asyncio.sleep(_LOOK_SECONDS)
 
-    def stop(self, thread: threading.Thread) -> None:
-        """Close the port and all idle connections; wait for answers that are under way."""
+    def _busy(self) -> bool:
+        return bool(self.server_state.connections or self.server_state.tasks)
+
+    def stop(self) -> None:
+        """Tell the server to end."""
         self.should_exit = True
         self._loop.call_soon_threadsafe(self._told.set)
-        self.closed.wait(_STOP_TIMEOUT)
-        if self.server_state.tasks:
-            thread.join(_STOP_TIMEOUT)
 
 
 class Sandbox:
@@ -132,10 +138,15 @@ class Sandbox:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop the service; connections still open are cut."""
+        """Stop the service; connections still open are cut.
+
+        Its thread has ended then: uvloop's C code brings the process down if it comes back to an
+        interpreter that is gone.
+        """
         if self._server is not None and self._thread is not None:
             self.state.stopping = True
-            self._server.stop(self._thread)
+            self._server.stop()
+            self._thread.join(_STOP_TIMEOUT)
 
     @property
     def token(self) -> str:
@@ -222,5 +233,4 @@ def _server_config(app: Starlette) -> uvicorn.Config:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=600,
-        timeout_graceful_shutdown=1,
     )
