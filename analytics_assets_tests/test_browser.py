@@ -120,7 +120,7 @@ def test_materialize_all_in_the_ui(start: Callable[..., Project]) -> None:
         expect(page.get_by_text(str(rows), exact=True).first).to_be_visible()
         page.goto(f"{address}/assets/month_forecast?view=events", wait_until="networkidle")
         page.get_by_text("Show Markdown").first.click()
-        chart = page.locator("img[src^='data:image/png']").first
+        chart = page.locator("img[src^='data:image/svg']").first
         expect(chart).to_be_visible()
         assert chart.evaluate("image => image.complete && image.naturalWidth > 200")
         picture(chart, "answer.png")

@@ -129,7 +129,7 @@ def test_profile_names_every_span_and_adds_up(capsys: pytest.CaptureFixture[str]
     beside = reading | lists
     assert set(profile.critical) == {*SPANS, OTHER} - beside
     assert set(profile.loading) == lists | reports
-    assert {"read", "type", "stage", "chart"} <= set(profile.aside)
+    assert {"read", "type", "stage"} <= set(profile.aside)
     other = profile.critical[OTHER]
     assert 0 <= other.seconds <= profile.wall / 3
     assert 0 <= other.cpu <= profile.cpu / 2

@@ -1,83 +1,105 @@
-"""Pictures for the pages of assets."""
+"""Pictures for the pages of assets, as SVG."""
 
 from __future__ import annotations
 
 import base64
-import importlib
 import importlib.util
-import io
-import logging
-import threading
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from dagster import MarkdownMetadataValue, MetadataValue
 
-from analytics_assets.segment.spans import span
-
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from pygal.graph.graph import Graph
 
-WIDTH, HEIGHT, DPI = 7.2, 2.6, 100
-"""Inches, and dots per inch."""
-THIS_DAY, MONTH_BEFORE = "#4f43dd", "#c3c6d4"
-COLORS: Final = 16
-"""So many colours are enough for bars and grey text, and make the file a third as large."""
+WIDTH, HEIGHT = 720, 260
+"""Pixels of a picture."""
+THIS_PERIOD, PERIOD_BEFORE, LIMIT = "#4f43dd", "#c3c6d4", "#c2410c"
+GUIDE: Final = "#dddddd"
+GUIDES: Final = 6
+"""At most about so many lines for round numbers."""
+KINDS: Final = (THIS_PERIOD, "#0f9d8a", "#e0a100", LIMIT, "#7a869a", PERIOD_BEFORE)
+_USELESS: Final = re.compile("(?s)<script.*?</script>|<!--.*?-->")
+"""What a picture has no use for: code, which none may run, and remarks."""
 
 
 def can_draw() -> bool:
-    """Tell whether the extra ``charts`` is installed, and import it.
-
-    Without it pages have figures alone.
-    """
-    there = _is_installed()
-    if there:
-        _import_libraries()
-    return there
+    """Tell whether the extra ``charts`` is installed; without it pages have figures alone."""
+    return importlib.util.find_spec("pygal") is not None
 
 
-def _is_installed() -> bool:
-    return all(importlib.util.find_spec(name) for name in ("matplotlib", "numpy", "PIL"))
-
-
-def import_ahead() -> None:
-    """Import what draws in a thread of its own: it takes a while, best spent waiting for the API.
-
-    pyplot is left out, as its global state is not safe in a server's threads.
-    """
-    if _is_installed():
-        threading.Thread(target=_import_libraries, name="import matplotlib").start()
-
-
-def _import_libraries() -> None:
-    log = logging.getLogger("matplotlib")
-    before = log.level
-    log.setLevel(logging.ERROR)  # or else it tells at length of a home that it cannot write to
-    try:
-        with span("chart"):
-            for name in ("matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image"):
-                importlib.import_module(name)
-    finally:
-        log.setLevel(before)
-
-
-def as_picture(figure: Figure, text: str) -> MarkdownMetadataValue:
-    """Return a figure as PNG within Markdown, with a text for those who do not see it.
+def options(colors: Sequence[str], major: str = GUIDE, **others: Any) -> dict[str, Any]:
+    """Return the options of a chart.
 
     Its ground is white, so that it can be read in light and in dark.
+
+    Args:
+        colors: one for each series.
+        major: that of the lines that stand for more than round numbers.
+        others: further options of pygal, which may take the place of these.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from PIL import Image
+    from pygal.style import Style
 
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
-    pixels = Image.fromarray(_rgb(canvas)).quantize(COLORS, dither=Image.Dither.NONE)
-    file = io.BytesIO()
-    pixels.save(file, "PNG")
-    png = base64.b64encode(file.getvalue()).decode()
-    return MetadataValue.md(f"![{text}](data:image/png;base64,{png})")
+    style = Style(
+        background="white",
+        plot_background="white",
+        foreground="#333",
+        foreground_strong="#333",
+        foreground_subtle="#333",
+        guide_stroke_color=GUIDE,
+        guide_stroke_dasharray="none",
+        major_guide_stroke_color=major,
+        major_guide_stroke_dasharray="none" if major == GUIDE else "6,6",
+        opacity="1",
+        font_family="sans-serif",
+        title_font_size=13,
+        legend_font_size=11,
+        label_font_size=11,
+        major_label_font_size=11,
+        colors=tuple(colors),
+    )
+    usual = {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "style": style,
+        "js": [],
+        "disable_xml_declaration": True,
+        "value_formatter": short_number,
+        "max_scale": GUIDES,
+        "margin": 8,
+        "legend_box_size": 9,
+        "truncate_label": -1,
+        "truncate_legend": -1,
+    }
+    return {**usual, **others}
 
 
-def _rgb(canvas: Any) -> Any:
-    import numpy as np
+def short_number(value: float) -> str:
+    """Write a number the way axes do, to three digits, such as 1.53M."""
+    from pygal.formatters import HumanReadable
 
-    return np.asarray(canvas.buffer_rgba())[..., :3]
+    return str(HumanReadable()(float(f"{value:.3g}")))
+
+
+def in_print(text: str, length: int) -> str:
+    """Return the first characters of a text, without those that no XML file may have."""
+    return "".join(filter(str.isprintable, text))[:length]
+
+
+def as_picture(charts: Sequence[Graph], text: str) -> MarkdownMetadataValue:
+    """Return charts side by side as an image within Markdown.
+
+    Args:
+        charts: each takes the same share of the width.
+        text: for those who do not see it.
+    """
+    width = WIDTH // len(charts)
+    parts = (
+        f'<svg x="{number * width}" width="{width}" height="{HEIGHT}">'
+        f"{_USELESS.sub('', chart.render(is_unicode=True))}</svg>"
+        for number, chart in enumerate(charts)
+    )
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}">'
+    svg = base64.b64encode(f"{head}{''.join(parts)}</svg>".encode()).decode()
+    return MetadataValue.md(f"![{text}](data:image/svg+xml;base64,{svg})")

@@ -18,7 +18,6 @@ from dagster import (
     MaterializeResult,
 )
 
-from analytics_assets.orchestration import charts
 from analytics_assets.orchestration.check_results import check_results, figures_metadata
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.environment import misspelt_variables
@@ -27,7 +26,6 @@ from analytics_assets.orchestration.housekeeping import event_files_open, little
 from analytics_assets.orchestration.latest import Latest
 from analytics_assets.orchestration.metadata import ordered, run_figures, run_metadata
 from analytics_assets.orchestration.not_run import checks_not_run
-from analytics_assets.orchestration.report_charts import CHARTED
 from analytics_assets.orchestration.reports import (
     ReportPages,
     parameters,
@@ -96,8 +94,6 @@ def _materialize(
         # a setting that cannot work is refused before anything is asked for
         told = parameters(deployment)
         run = _Run(context, names, options, deployment, index, latest)
-        if names and CHARTED & set(asked):
-            charts.import_ahead()  # while the API is waited for
         api = deployment.api_settings(context.resources) if names else None
         request = LoadRequest(names, api, run.warehouse, options) if api else None
         log = TerminalLog(context.log)

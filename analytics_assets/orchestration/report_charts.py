@@ -5,31 +5,35 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
+from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any, Final
 
 from dagster import MarkdownMetadataValue
 
 from analytics_assets.orchestration.charts import (
-    DPI,
-    HEIGHT,
-    MONTH_BEFORE,
-    THIS_DAY,
+    GUIDES,
+    KINDS,
+    LIMIT,
+    PERIOD_BEFORE,
+    THIS_PERIOD,
     WIDTH,
     as_picture,
+    in_print,
+    options,
+    short_number,
 )
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from pygal.graph.bar import Bar
 
 Row = Mapping[str, Any]
-PLAN: Final = "#c2410c"
-KINDS: Final = ("#4f43dd", "#0f9d8a", "#e0a100", "#c2410c", "#7a869a", "#c3c6d4")
 METERS: Final = {"api_calls": "API calls", "mtu": "MTU"}
 DAYS: Final = 30
 SOURCES: Final = 10
 LONGEST_NAME: Final = 28
+NEAR: Final = 0.1
+"""Part of the height within which the labels of two lines would lie on each other."""
 
 
 def report_chart(name: str, answer: pa.Table, today: date) -> MarkdownMetadataValue | None:
@@ -45,107 +49,89 @@ def report_chart(name: str, answer: pa.Table, today: date) -> MarkdownMetadataVa
     return draw(rows, today) if draw and rows else None
 
 
-def _figure(left: float, bottom: float = 0.3) -> Figure:
-    """Return a figure with margins in inches: working them out draws everything once more."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH, HEIGHT), dpi=DPI)
-    figure.subplots_adjust(left / WIDTH, bottom / HEIGHT, 1 - 0.1 / WIDTH, 1 - 0.3 / HEIGHT, 0.2)
-    figure.patch.set_facecolor("white")
-    return figure
-
-
-def _tidy(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=9)
-    axes.tick_params(labelsize=7, length=2)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _in_thousands(axis: Any) -> None:
-    from matplotlib.ticker import EngFormatter
-
-    axis.set_major_formatter(EngFormatter(sep=""))
-
-
 def _month_forecast(rows: Sequence[Row], _: date) -> MarkdownMetadataValue:
     """Month to date beside the same days of last month, the forecast with its range, the plan."""
-    figure = _figure(left=0.5, bottom=0.45)
-    for number, row in enumerate(rows, 1):
-        axes = figure.add_subplot(1, len(rows), number)
-        bars = ("last_month_same_day", "month_to_date", "last_month", "forecast_month_end")
-        labels = ("last month,\nsame day", "month\nto date", "last\nmonth", "forecast")
-        heights = [row[name] or 0 for name in bars]
-        colors = (MONTH_BEFORE, THIS_DAY) * 2
-        axes.bar(labels, heights, color=colors, width=0.6)
-        if row["forecast_low"] is not None:
-            ends = [[heights[3] - row["forecast_low"]], [row["forecast_high"] - heights[3]]]
-            axes.errorbar([3], [heights[3]], yerr=ends, color="black", capsize=4, linewidth=1)
-        if row["plan_limit"]:
-            axes.axhline(row["plan_limit"], color=PLAN, linewidth=1, linestyle="--", label="plan")
-            axes.legend(loc="upper left", fontsize=7, frameon=False)
-        axes.margins(y=0.2)
-        _in_thousands(axes.yaxis)
-        _tidy(axes, f"{row['month']:%B %Y}: {METERS.get(row['meter'], row['meter'])}")
-    return as_picture(figure, "Month to date and forecast, with its range and the plan")
+    charts = [_of_meter(row, WIDTH // len(rows)) for row in rows]
+    return as_picture(charts, "Month to date and forecast, with its range and the plan")
+
+
+def _of_meter(row: Row, width: int) -> Bar:
+    from pygal import Bar
+
+    chart = Bar(
+        **options(
+            (PERIOD_BEFORE, THIS_PERIOD),
+            major=LIMIT,
+            width=width,
+            title=f"{row['month']:%B %Y}: {METERS.get(row['meter'], row['meter'])}",
+            legend_at_bottom=True,
+            legend_at_bottom_columns=2,
+        )
+    )
+    forecast = {"value": row["forecast_month_end"] or 0}
+    if row["forecast_low"] is not None:
+        forecast["ci"] = {"low": row["forecast_low"], "high": row["forecast_high"]}
+    chart.x_labels = ["to date", "whole month, forecast"]
+    chart.add("last month", [row["last_month_same_day"] or 0, row["last_month"] or 0])
+    chart.add("this month", [row["month_to_date"] or 0, forecast])
+    plan = row["plan_limit"] or 0
+    shown = ("last_month", "month_to_date", "forecast_month_end", "forecast_high")
+    guides = _guides(max(plan, *(row[name] or 0 for name in shown)))
+    if plan:
+        guides = [guide for guide in guides if abs(guide - plan) > NEAR * guides[-1]]
+        chart.y_labels_major = [plan]
+    named = [{"value": plan, "label": f"plan {short_number(plan)}"}] if plan else []
+    chart.y_labels = [*guides, *named]  # pygal's own would leave the range out
+    return chart
+
+
+def _guides(highest: float) -> list[float]:
+    """Return round numbers from 0 to beyond the highest value."""
+    step = 10 ** floor(log10(max(1, highest) / GUIDES))
+    step *= next(times for times in (1, 2, 5, 10) if highest <= times * step * GUIDES)
+    return [step * number for number in range(ceil(highest / step) + 1)]
 
 
 def _cost_drivers(rows: Sequence[Row], _: date) -> MarkdownMetadataValue:
     """The sources that make most API calls, beside the 28 days before."""
+    from pygal import HorizontalBar
+
     calls = [row for row in rows if row["meter"] == "api_calls"]
     shown = sorted(calls, key=lambda row: row["rank"])[:SOURCES][::-1]
-    figure = _figure(left=1.8)
-    axes = figure.add_subplot()
-    places = range(len(shown))
-    axes.barh(
-        [place + 0.2 for place in places],
-        [row["used"] for row in shown],
-        height=0.4,
-        color=THIS_DAY,
-        label="last 28 days",
-    )
-    axes.barh(
-        [place - 0.2 for place in places],
-        [row["used_before"] for row in shown],
-        height=0.4,
-        color=MONTH_BEFORE,
-        label="28 days before",
-    )
-    names = [str(row["source_name"] or row["source_id"])[:LONGEST_NAME] for row in shown]
-    axes.set_yticks(places, names)
-    axes.legend(loc="lower right", fontsize=7, frameon=False)
-    _in_thousands(axes.xaxis)
-    _tidy(axes, "API calls by source")
-    return as_picture(figure, "The sources that make most API calls")
+    chart = HorizontalBar(**options((PERIOD_BEFORE, THIS_PERIOD), title="API calls by source"))
+    names = (str(row["source_name"] or row["source_id"]) for row in shown)
+    chart.x_labels = [in_print(name, LONGEST_NAME) for name in names]
+    chart.add("28 days before", [row["used_before"] for row in shown])
+    chart.add("last 28 days", [row["used"] for row in shown])
+    return as_picture([chart], "The sources that make most API calls")
 
 
 def _changes(rows: Sequence[Row], today: date) -> MarkdownMetadataValue:
     """Changes a day by kind of thing, over the last month."""
+    from pygal import StackedLine
+
     days = [today - timedelta(days=n) for n in range(DAYS - 1, -1, -1)]
     events = [row for row in rows if row["told_by"] == "audit trail"]
     counts = Counter((row["moment"].date(), row["thing_kind"] or "other") for row in events)
     kinds = Counter(kind for (day, kind) in counts.elements() if day >= days[0])
     shown = [kind for kind, _ in kinds.most_common(len(KINDS) - 1)]
-    series = {kind: [counts[day, kind] for day in days] for kind in shown}
     total = Counter(day for day, _ in counts.elements())
-    series["others"] = [
-        total[day] - sum(values[place] for values in series.values())
-        for place, day in enumerate(days)
-    ]
-    figure = _figure(left=0.4)
-    axes = figure.add_subplot()
-    bottom = [0] * DAYS
-    for color, (kind, values) in zip(KINDS, series.items(), strict=False):
-        label = kind.replace("_", " ")
-        top = [low + value for low, value in zip(bottom, values, strict=True)]
-        # an area for each kind: a bar for each kind and day takes as long as all the rest
-        axes.fill_between(range(DAYS), bottom, top, step="mid", color=color, lw=0, label=label)
-        bottom = top
-    axes.set_xticks(range(0, DAYS, 7), [f"{day:%d %b}" for day in days[::7]])
-    axes.margins(x=0.01)
-    axes.set_ylim(0, max(1, *bottom) * 1.35)
-    axes.legend(loc="upper left", fontsize=7, frameon=False, ncols=3)
-    _tidy(axes, "Changes a day")
-    return as_picture(figure, "Changes a day by kind of thing, the last 30 days")
+    chart = StackedLine(
+        **options(
+            KINDS,
+            title="Changes a day",
+            fill=True,
+            show_dots=False,
+            x_labels_major_every=7,
+            show_minor_x_labels=False,
+        )
+    )
+    chart.x_labels = [f"{day:%d %b}" for day in days]
+    for kind in shown:
+        name = in_print(kind.replace("_", " "), LONGEST_NAME)
+        chart.add(name, [counts[day, kind] for day in days])
+    chart.add("others", [total[day] - sum(counts[day, kind] for kind in shown) for day in days])
+    return as_picture([chart], "Changes a day by kind of thing, the last 30 days")
 
 
 _CHARTS: Final[Mapping[str, Callable[[Sequence[Row], date], MarkdownMetadataValue]]] = {
@@ -153,5 +139,3 @@ _CHARTS: Final[Mapping[str, Callable[[Sequence[Row], date], MarkdownMetadataValu
     "cost_drivers": _cost_drivers,
     "month_forecast": _month_forecast,
 }
-CHARTED: Final = frozenset(_CHARTS)
-"""Reports that have a picture."""
