@@ -48,6 +48,8 @@ _TRANSIENT: Final = (
     ChunkedEncodingError,
     ContentDecodingError,
 )
+_OF_PLACE: Final = ("proxies", "stream", "verify", "cert")
+"""Options that the environment adds to, in the order of requests' own function."""
 AnyError = TypeVar("AnyError", bound=BaseException)
 
 
@@ -63,16 +65,22 @@ class NetworkSession(requests.Session):
         super().__init__()
         self.auth = _as_it_is  # or else .netrc would take the place of the configured token
         self.verify = os.environ.get("SSL_CERT_FILE") or True
+        self._routes: dict[str, Mapping[str, Any]] = {}
 
     def route(self, url: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options to send with: those given, and those of the environment."""
-        names = ("stream", "verify", "cert")
-        options = self.merge_environment_settings(
-            url, dict(given.get("proxies") or {}), *(given.get(name) for name in names)
-        )
-        if is_loopback(urlsplit(url).hostname or ""):
-            options["proxies"] = {}
-        return {**given, **options}
+        """Return the options to send with: those given, and those of the environment.
+
+        requests would go through all variables of the environment for each page.
+        """
+        parts = urlsplit(url)
+        place = repr((parts.scheme, parts.netloc, *(given.get(name) for name in _OF_PLACE)))
+        if place not in self._routes:
+            proxies, *others = (given.get(name) for name in _OF_PLACE)
+            options = {**self.merge_environment_settings(url, dict(proxies or {}), *others)}
+            if is_loopback(parts.hostname or ""):
+                options["proxies"] = {}
+            self._routes[place] = options
+        return {**given, **self._routes[place]}
 
 
 def may_pass(error: OSError | HTTPError) -> bool:

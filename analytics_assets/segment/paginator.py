@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import requests
+from dlt.common import jsonpath
 from dlt.sources.helpers.rest_client.paginators import JSONResponseCursorPaginator
 
 from analytics_assets.segment.client import page_size_of
 from analytics_assets.segment.errors import AnalyticsError
 from analytics_assets.segment.extraction import Extraction, Routes
 from analytics_assets.segment.model import Endpoint
+
+_NEXT: Final = jsonpath.compile_path("data.pagination.next")
+"""Read once: each chain of pages has a paginator of its own."""
 
 
 class GuardedPaginator(JSONResponseCursorPaginator):
@@ -25,7 +29,7 @@ class GuardedPaginator(JSONResponseCursorPaginator):
     """
 
     def __init__(self, extraction: Extraction, routes: Routes) -> None:
-        super().__init__(cursor_path="data.pagination.next", cursor_param="pagination.cursor")
+        super().__init__(cursor_path=_NEXT, cursor_param="pagination.cursor")
         self._extraction = extraction
         self._routes = routes
 
