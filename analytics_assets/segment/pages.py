@@ -30,35 +30,61 @@ _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 MOVED: Final = "the list changed while it was read"
 
 
-@dataclass
-class Chain:
-    """One walk over the pages of a list.
+@dataclass(slots=True)
+class Seen:
+    """What a walk has seen, for as long as it is under way.
 
     Attributes:
-        rows: records received.
-        pages: pages received.
         empty_pages: empty pages in a row.
-        total: ``totalEntries`` of the newest page that had it.
-        done: whether the walk has come to its end.
-        moved: whether the list changed while it was walked: its total did.
-        end_unproved: why it is not certain that the walk came to the end, empty if it is.
-        refusal: the error of one slice that is not there or not to be seen, while others may be.
         cursors: cursors followed.
         keys: hashes of the keys that came, of a list whose missing rows are marked as deleted.
         page_marks: how often each page's keys have come.
     """
 
+    empty_pages: int = 0
+    cursors: set[str] = field(default_factory=set)
+    keys: set[int] = field(default_factory=set)
+    page_marks: Counter[int] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Chain:
+    """One walk over the pages of a list; a run may have some hundred thousand of them.
+
+    Attributes:
+        rows: records received.
+        pages: pages received.
+        total: ``totalEntries`` of the newest page that had it.
+        done: whether the walk has come to its end.
+        moved: whether the list changed while it was walked: its total did.
+        end_unproved: why it is not certain that the walk came to the end, empty if it is.
+        refusal: the error of one slice that is not there or not to be seen, while others may be.
+        distinct: different keys that came, of a list whose missing rows are marked as deleted;
+            known at the end.
+        fingerprint: a number that is the same for the same keys; known at the end.
+    """
+
     rows: int = 0
     pages: int = 0
-    empty_pages: int = 0
     total: int | None = None
     done: bool = False
     moved: bool = False
     end_unproved: str = ""
     refusal: ResourceError | None = None
-    cursors: set[str] = field(default_factory=set)
-    keys: set[int] = field(default_factory=set)
-    page_marks: Counter[int] = field(default_factory=Counter)
+    distinct: int = 0
+    fingerprint: int = 0
+    _seen: Seen | None = None
+
+    @property
+    def seen(self) -> Seen:
+        """What it has seen so far."""
+        self._seen = self._seen or Seen()
+        return self._seen
+
+    def end(self) -> None:
+        """Note that the walk has come to its end, and keep no more than what is asked for then."""
+        self.distinct, self.fingerprint = len(self.seen.keys), hash(frozenset(self.seen.keys))
+        self.done, self._seen = True, None
 
 
 def accept(
@@ -74,7 +100,8 @@ def accept(
     if beside := [name for name in _TELLING if body.get(name)]:
         chain.end_unproved = f"the answer has {beside[0]!r} beside 'data', so there may be more"
     check_progress(endpoint, chain, records)
-    chain.done = cursor is None
+    if cursor is None:
+        chain.end()
     return records, cursor
 
 
@@ -164,11 +191,11 @@ def next_cursor(
         return None
     if not isinstance(cursor, str) or not fit_for_an_address(cursor):
         raise ResourceError("'data.pagination.next' is not text", status=200)
-    if cursor in chain.cursors:
+    if cursor in chain.seen.cursors:
         raise ResourceError(
             "the cursor of the next page repeats; the list would never end", status=200
         )
-    chain.cursors.add(cursor)
+    chain.seen.cursors.add(cursor)
     return cursor
 
 
@@ -201,20 +228,21 @@ def check_progress(endpoint: Endpoint, chain: Chain, records: Sequence[Any]) -> 
             " never end",
             status=200,
         )
+    seen = chain.seen
     if not records:
-        chain.empty_pages += 1
-        if chain.empty_pages >= EMPTY_PAGE_LIMIT and chain.cursors:
+        seen.empty_pages += 1
+        if seen.empty_pages >= EMPTY_PAGE_LIMIT and seen.cursors:
             raise ResourceError(
                 "empty pages keep promising more; the list would never end", status=200
             )
         return
-    chain.empty_pages = 0
+    seen.empty_pages = 0
     keys = _keys(endpoint, records)
     if endpoint.full_list:
-        chain.keys.update(keys)
+        seen.keys.update(keys)
     mark = hash(keys)
-    chain.page_marks[mark] += 1
-    if chain.page_marks[mark] >= SAME_PAGE_LIMIT:
+    seen.page_marks[mark] += 1
+    if seen.page_marks[mark] >= SAME_PAGE_LIMIT:
         raise ResourceError(
             "the same page comes again and again; the list would never end", status=200
         )
@@ -249,7 +277,7 @@ def doubt_of(endpoint: Endpoint, chain: Chain) -> str:
         return "" if endpoint.cursor else MOVED
     if chain.total not in (None, chain.rows):
         return f"{chain.rows} rows came, but totalEntries says {chain.total}"
-    twice = chain.rows - len(chain.keys) if endpoint.full_list else 0
+    twice = chain.rows - chain.distinct if endpoint.full_list else 0
     if twice and chain.pages > 1:
         return MOVED
     return f"{twice} of {chain.rows} rows came twice, so others may be missing" if twice else ""

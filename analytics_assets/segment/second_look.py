@@ -63,7 +63,7 @@ class SecondLooks:
                 pass
         except AnalyticsError as error:
             return f"a second look at {place} failed ({error})"
-        if second.keys == first.keys and not doubt_of(endpoint, second):
+        if second.fingerprint == first.fingerprint and not doubt_of(endpoint, second):
             return ""
         return f"a second look at {place} shows that it changes while it is read"
 
