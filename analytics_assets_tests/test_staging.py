@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics_assets.segment import repeats
+from analytics_assets.segment import daily_figures, repeats
+from analytics_assets.segment import staging as staging_module
 from analytics_assets.segment.endpoints import BY_NAME
 from analytics_assets.segment.extraction import Extraction
 from analytics_assets.segment.reading import Reading
@@ -82,6 +83,49 @@ def test_the_last_row_of_each_key_is_kept(
     assert {(key[0], str(key[1])[:10]) for key in staging.missing} == {
         (key[0], str(key[1])[:10]) for key in wanted
     } - expected.keys()
+
+
+@given(pages=PAGES)
+def test_a_month_of_many_rows_has_the_same_figures(pages: list[tuple[str, int, Page]]) -> None:
+    """Prevents figures that depend on how a month is cut to fit into memory, and lost rows."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        typer, staging = RowTyper(USAGE, {}), Staging(USAGE, Path(folder) / "rows")
+        for month, shift, rows in pages:
+            records = [record(month, source, day + shift, n) for source, day, n in rows]
+            staging.add(month, typer.table(records))
+        staging.settle()
+        for at_once in (daily_figures.ROWS_AT_ONCE, 2):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(daily_figures, "ROWS_AT_ONCE", at_once)
+                found.append(pa.concat_tables(staging.tables(typer.undeclared)))
+    assert found[0].to_pylist() == found[1].to_pylist()
+
+
+def test_a_month_of_many_rows_takes_little_memory(tmp_path: Path) -> None:
+    """Prevents memory that grows with the rows of a month, which are read back to be loaded."""
+    typer, staging = RowTyper(USAGE, {}), Staging(USAGE, tmp_path / "rows")
+    for first in range(0, 3000, 1000):
+        sources = range(first, first + 1000)
+        for day in range(20):
+            records = [record(MONTHS[0], source, day, 7) for source in sources]
+            staging.add(MONTHS[0], typer.table(records))
+    staging.settle()
+    peaks = []
+    usual = pa.default_memory_pool()
+    for at_once in (100_000, 6000):
+        counting = pa.proxy_memory_pool(usual)
+        pa.set_memory_pool(counting)
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(staging_module, "TABLE_BYTES", 500_000)
+                patch.setattr(daily_figures, "ROWS_AT_ONCE", at_once)
+                rows = sum(table.num_rows for table in staging.tables(typer.undeclared))
+        finally:
+            pa.set_memory_pool(usual)
+        assert rows == staging.rows
+        peaks.append(counting.max_memory())
+    assert peaks[1] < peaks[0] / 2
 
 
 def test_rows_of_one_moment_are_compared_at_once() -> None:

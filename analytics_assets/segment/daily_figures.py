@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
+from math import ceil
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from analytics_assets.segment.model import Endpoint
 from analytics_assets.segment.windows import DAY, days_of
+
+ROWS_AT_ONCE: Final = 100_000
+"""Rows of a month whose figures are made at once, some 40 MB with what Arrow needs to do it."""
 
 
 def day_outside(endpoint: Endpoint, rows: pa.Table, chain: str) -> date | None:
@@ -27,6 +32,43 @@ def day_outside(endpoint: Endpoint, rows: pa.Table, chain: str) -> date | None:
         return next((day for day in days if f"{day:%Y-%m}" != chain[:7]), None)
     first, last = days_of(chain)
     return next((day for day in days if not first - DAY <= day <= last + DAY), None)
+
+
+Share = tuple[str, pa.Scalar, pa.Scalar] | None
+"""The column of the source, and the first and last source of a share; ``None`` for all rows."""
+
+
+def source_column(endpoint: Endpoint) -> str | None:
+    """Return the key column whose rows need no others for their figures, ``None`` without one."""
+    return next((key for key in endpoint.key_columns if key != endpoint.cursor_column), None)
+
+
+def shares(column: str | None, values: Iterable[pa.ChunkedArray], rows: int) -> Sequence[Share]:
+    """Cut a month by its sources, each share with about as many rows as are worked on at once.
+
+    Args:
+        column: that of the source, ``None`` without one.
+        values: its values, page by page; only asked for if there are too many rows.
+        rows: rows of the month.
+    """
+    if column is None or rows <= ROWS_AT_ONCE:
+        return [None]
+    sources = pa.array([], pa.string())
+    for page in values:
+        sources = pc.unique(pa.chunked_array([sources, *page.chunks]))
+    sources = sources.sort()
+    size = ceil(len(sources) * ROWS_AT_ONCE / rows)
+    cuts = (sources.slice(first, size) for first in range(0, len(sources), size))
+    return [(column, cut[0], cut[-1]) for cut in cuts]
+
+
+def of_share(rows: pa.Table, share: Share) -> pa.Table:
+    """Return the rows of a share."""
+    if share is None:
+        return rows
+    column, first, last = share
+    values = rows[column]
+    return rows.filter(pc.and_(pc.greater_equal(values, first), pc.less_equal(values, last)))
 
 
 def with_daily_figures(endpoint: Endpoint, month: pa.Table) -> pa.Table:

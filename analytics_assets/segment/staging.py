@@ -14,7 +14,13 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from analytics_assets.segment.daily_figures import with_daily_figures
+from analytics_assets.segment.daily_figures import (
+    Share,
+    of_share,
+    shares,
+    source_column,
+    with_daily_figures,
+)
 from analytics_assets.segment.model import ColumnType, Endpoint
 from analytics_assets.segment.parts import with_parts
 from analytics_assets.segment.records import ARROW_TYPES
@@ -142,28 +148,41 @@ class Staging:
 
     def _parts(self, finished: Callable[[pa.Table], pa.Table]) -> Iterator[pa.Table]:
         """Yield the pages; of usage the months, with the figures of each day."""
-        pages = ((chain, finished(page)) for chain, page in self._unique_pages())
         if not self.endpoint.monthly:
-            yield from (with_parts(self.endpoint, table) for _, table in pages)
+            for page in self._unique(self._pages):
+                yield with_parts(self.endpoint, finished(page))
             return
-        for _, month in groupby(pages, key=lambda page: page[0]):
-            table = pa.concat_tables((page for _, page in month), promote_options="default")
-            yield with_daily_figures(self.endpoint, table)
-
-    def _unique_pages(self) -> Iterator[tuple[str, pa.Table]]:
         first = 0
-        for chain, table in self._stored_pages():
+        for _, pages in groupby(self._pages, key=lambda page: page.chain):
+            month = list(pages)
+            for share in self._shares(month):
+                own = (finished(of_share(page, share)) for page in self._unique(month, first))
+                rows = pa.concat_tables(own, promote_options="default")
+                yield with_daily_figures(self.endpoint, rows)
+            first += sum(page.rows for page in month)
+
+    def _shares(self, month: Sequence[Page]) -> Sequence[Share]:
+        """Cut a month so that the figures of each part are made in bounded memory."""
+        column = source_column(self.endpoint)
+        rows = sum(page.rows for page in month)
+        keys = self._stored(month, [column]) if column else ()
+        return shares(column, (table[column] for table in keys), rows)
+
+    def _unique(self, pages: Sequence[Page], first: int = 0) -> Iterator[pa.Table]:
+        """Yield pages without the rows that come again later.
+
+        Args:
+            pages: one after the other.
+            first: number of their first row.
+        """
+        for table in self._stored(pages):
             if not self._outdated:
-                yield chain, table
+                yield table
                 continue
             numbers = pa.array(range(first, first + table.num_rows), pa.int64())
             outdated = pc.is_in(numbers, value_set=self._outdated)
-            yield chain, table.filter(pc.invert(outdated))
+            yield table.filter(pc.invert(outdated))
             first += table.num_rows
-
-    def _stored_pages(self) -> Iterator[tuple[str, pa.Table]]:
-        tables = self._stored(self._pages)
-        yield from zip((page.chain for page in self._pages), tables, strict=True)
 
     def _stored(
         self, pages: Sequence[Page], columns: Sequence[str] | None = None
