@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,7 +13,24 @@ from queue import Queue
 import pytest
 from dagster import AssetKey, AssetMaterialization, DagsterInstance, job
 
-from analytics_assets.orchestration.housekeeping import event_files_open, little_garbage_collection
+from analytics_assets.orchestration.housekeeping import (
+    ARROW_POOL,
+    event_files_open,
+    little_garbage_collection,
+)
+from analytics_assets_tests.harness import Project
+
+POOL_AFTER_A_RUN = """
+import os, sys
+{before}
+from dagster import DagsterInstance, materialize
+from analytics_assets import defs
+assert "pyarrow" not in sys.modules or {before!r}
+keys = [key for key in defs.resolve_all_asset_keys() if key.path[-1] == "labels"]
+ran = defs.resolve_implicit_global_asset_job_def().execute_in_process(asset_selection=keys)
+import pyarrow
+print("pool", ran.success, pyarrow.default_memory_pool().backend_name, os.environ.get({name!r}))
+"""
 
 
 class Knot:
@@ -47,6 +65,24 @@ def test_search_for_garbage_is_as_before_when_a_run_ends() -> None:
     assert (gc.get_freeze_count(), gc.get_threshold()) == (0, before)
     gc.collect()
     assert seen() is None
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "pool", "left"),
+    [
+        ("", {}, "system", "None"),
+        ("", {ARROW_POOL: "mimalloc"}, "mimalloc", "mimalloc"),
+        ("import pyarrow; pyarrow.default_memory_pool()", {}, "mimalloc", "None"),
+    ],
+)
+def test_memory_of_arrow_goes_back(
+    project: Project, before: str, given: dict[str, str], pool: str, left: str
+) -> None:
+    """Prevents a tenth more memory, and a host whose own choice a run takes back."""
+    code = POOL_AFTER_A_RUN.format(before=before, name=ARROW_POOL)
+    project.env |= given
+    done = project.command(sys.executable, "-c", code)
+    assert f"pool True {pool} {left}\n" in done.stdout
 
 
 @pytest.mark.usefixtures("usual_search")

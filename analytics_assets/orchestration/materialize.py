@@ -22,7 +22,11 @@ from analytics_assets.orchestration.check_results import check_results, figures_
 from analytics_assets.orchestration.deployment import AssetIndex, Deployment
 from analytics_assets.orchestration.environment import misspelt_variables
 from analytics_assets.orchestration.failures import failure_of, step_failure
-from analytics_assets.orchestration.housekeeping import event_files_open, little_garbage_collection
+from analytics_assets.orchestration.housekeeping import (
+    event_files_open,
+    import_arrow,
+    little_garbage_collection,
+)
 from analytics_assets.orchestration.latest import Latest
 from analytics_assets.orchestration.metadata import ordered, run_figures, run_metadata
 from analytics_assets.orchestration.not_run import checks_not_run
@@ -78,6 +82,7 @@ def _materialize(
     recorder: Recorder,
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
     with span("import"):
+        import_arrow()
         from analytics_assets.warehouse.load import load_groups
         from analytics_assets.warehouse.outcome import LoadRequest
 
