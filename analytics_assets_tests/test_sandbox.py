@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -894,6 +895,23 @@ def test_the_server_ends_before_the_interpreter(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_client_that_does_not_read_is_cut() -> None:
+    """Prevents a sandbox that cannot be stopped, and a thread that outlives it."""
+    before = set(threading.enumerate())
+    with Sandbox(Options()) as sandbox, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        place = urlsplit(sandbox.url)
+        client.connect((place.hostname, place.port))
+        path = "/catalog/destinations?pagination.count=200"
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {sandbox.token}\r\n\r\n"
+        client.sendall(60 * head.encode())
+        time.sleep(0.5)
+        begun = time.monotonic()
+        sandbox.__exit__(None, None, None)
+        assert time.monotonic() - begun < 5
+        assert set(threading.enumerate()) <= before
 
 
 def test_command_not_found(tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ class _Server(uvicorn.Server):
         end = self._loop.time() + _ANSWERS_SECONDS
         while self._busy() and self._loop.time() < end:
             await asyncio.sleep(_LOOK_SECONDS)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # or its answer waits for a client that does not read
+        await asyncio.sleep(_LOOK_SECONDS)
 
     def _busy(self) -> bool:
         return bool(self.server_state.connections or self.server_state.tasks)
@@ -143,9 +146,10 @@ class Sandbox:
         Its thread has ended then: uvloop's C code brings the process down if it comes back to an
         interpreter that is gone.
         """
-        if self._server is not None and self._thread is not None:
+        server, self._server = self._server, None
+        if server is not None and self._thread is not None:
             self.state.stopping = True
-            self._server.stop()
+            server.stop()
             self._thread.join(_STOP_TIMEOUT)
 
     @property
