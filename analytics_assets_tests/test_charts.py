@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analytics_assets.orchestration.charts import LIMIT, in_print
 from analytics_assets.orchestration.report_charts import DAYS, LONGEST_NAME, SOURCES, report_chart
 from analytics_assets_tests.test_metadata import picture
 
@@ -95,19 +96,72 @@ def test_the_forecast_shows_its_meters_and_the_plan() -> None:
 @given(plan=st.integers(1, 10**15), used=st.none() | st.integers(0, 10**15))
 def test_any_figures_can_be_drawn(plan: int, used: int | None) -> None:
     """Prevents a page without a picture in the first month of a workspace, or one of a giant."""
-    names = ("last_month_same_day", "last_month", "forecast_low", "forecast_high")
+    names = ("last_month_same_day", "last_month", "forecast_high")  # low is there on the first day
     row = forecast("mtu", plan_limit=plan, month_to_date=used, **dict.fromkeys(names))
     svg = drawn("month_forecast", row)
     assert len(shapes(svg)) == 4
     assert any(text.startswith("plan ") for text in texts(svg))
 
 
+@given(used=st.integers(0, 10**9))
+def test_without_a_plan_there_is_no_line_for_it(used: int) -> None:
+    """Prevents a limit that nobody has set, drawn at some round number."""
+    svg = drawn("month_forecast", forecast("mtu", month_to_date=used, last_month=used))
+    assert LIMIT not in svg.decode()
+    assert LIMIT in drawn("month_forecast", forecast("mtu", plan_limit=used + 1)).decode()
+
+
 @given(name=st.text(min_size=1))
 def test_any_name_can_be_drawn(name: str) -> None:
     """Prevents a picture that no browser shows because of a character in somebody's source."""
     svg = drawn("cost_drivers", driver(1, name, 2, None))
-    shown = "".join(filter(str.isprintable, name))[:LONGEST_NAME]
-    assert shown.strip() in {text.strip() for text in texts(svg)}
+    shown = in_print(name, LONGEST_NAME) or "id1"
+    assert shown in {" ".join(text.split()) for text in texts(svg)}
+
+
+def test_what_can_be_shown_of_a_name_is() -> None:
+    """Prevents names that differ from looking the same, and letters that fall apart."""
+    family = "\N{MAN}\u200d\N{WOMAN}"
+    assert in_print(f" a\tb\n{family}\0\x1b\ufffe\xa0c ", 99) == f"a b {family} c"
+    assert in_print("abc", 2) == "ab"
+
+
+def test_what_has_no_name_to_show_goes_by_its_id() -> None:
+    """Prevents a bar that nobody can tell whose it is."""
+    assert "id1" in texts(drawn("cost_drivers", driver(1, "\0\x1b", 2, None)))
+    assert "id2" in texts(drawn("cost_drivers", driver(2, None, 2, None)))
+
+
+@pytest.mark.parametrize(
+    ("report", "row"),
+    [
+        ("cost_drivers", driver(1, "one", 2, 3) | {"meter": "mtu"}),
+        (
+            "changes",
+            {
+                "told_by": "audit trail",
+                "thing_kind": "source",
+                "moment": datetime(2026, 1, 1, tzinfo=timezone.utc),
+            },
+        ),
+    ],
+)
+def test_nothing_to_show_has_no_picture(report: str, row: dict[str, Any]) -> None:
+    """Prevents a large and empty frame at the top of a page."""
+    assert report_chart(report, pa.Table.from_pylist([row]), TODAY) is None
+
+
+def test_changes_are_counted_from_zero() -> None:
+    """Prevents that the most frequent kind looks like the rarest, as only its excess is drawn."""
+    moments = [datetime(2026, 11, 26, tzinfo=timezone.utc) - timedelta(days=n) for n in range(30)]
+    rows = [
+        {"told_by": "audit trail", "thing_kind": "source", "moment": moment}
+        for moment in moments
+        for _ in range(20)
+    ]
+    svg = drawn("changes", *rows, rows[0])
+    assert "0" in texts(svg)
+    assert "others" not in texts(svg)
 
 
 def test_changes_are_drawn_day_by_day() -> None:

@@ -20,6 +20,7 @@ GUIDE: Final = "#dddddd"
 GUIDES: Final = 6
 """At most about so many lines for round numbers."""
 KINDS: Final = (THIS_PERIOD, "#0f9d8a", "#e0a100", LIMIT, "#7a869a", PERIOD_BEFORE)
+_NOT_IN_XML: Final = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _USELESS: Final = re.compile("(?s)<script.*?</script>|<!--.*?-->")
 """What a picture has no use for: code, which none may run, and remarks."""
 
@@ -76,15 +77,17 @@ def options(colors: Sequence[str], major: str = GUIDE, **others: Any) -> dict[st
 
 
 def short_number(value: float) -> str:
-    """Write a number the way axes do, to three digits, such as 1.53M."""
+    """Write a number the way axes do, to three digits, such as 1.53M; nothing for part of one."""
+    if 0 < abs(value) < 1:
+        return ""
     from pygal.formatters import HumanReadable
 
     return str(HumanReadable()(float(f"{value:.3g}")))
 
 
 def in_print(text: str, length: int) -> str:
-    """Return the first characters of a text, without those that no XML file may have."""
-    return "".join(filter(str.isprintable, text))[:length]
+    """Return the first characters of a text, on one line, without those that XML cannot have."""
+    return " ".join(_NOT_IN_XML.sub("", text).split())[:length]
 
 
 def as_picture(charts: Sequence[Graph], text: str) -> MarkdownMetadataValue:

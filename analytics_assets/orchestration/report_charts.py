@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dagster import MarkdownMetadataValue
 
 from analytics_assets.orchestration.charts import (
+    GUIDE,
     GUIDES,
     KINDS,
     LIMIT,
@@ -61,7 +62,7 @@ def _of_meter(row: Row, width: int) -> Bar:
     chart = Bar(
         **options(
             (PERIOD_BEFORE, THIS_PERIOD),
-            major=LIMIT,
+            major=LIMIT if row["plan_limit"] else GUIDE,
             width=width,
             title=f"{row['month']:%B %Y}: {METERS.get(row['meter'], row['meter'])}",
             legend_at_bottom=True,
@@ -69,7 +70,7 @@ def _of_meter(row: Row, width: int) -> Bar:
         )
     )
     forecast = {"value": row["forecast_month_end"] or 0}
-    if row["forecast_low"] is not None:
+    if None not in (row["forecast_low"], row["forecast_high"]):
         forecast["ci"] = {"low": row["forecast_low"], "high": row["forecast_high"]}
     chart.x_labels = ["to date", "whole month, forecast"]
     chart.add("last month", [row["last_month_same_day"] or 0, row["last_month"] or 0])
@@ -88,25 +89,35 @@ def _of_meter(row: Row, width: int) -> Bar:
 def _guides(highest: float) -> list[float]:
     """Return round numbers from 0 to beyond the highest value."""
     step = 10 ** floor(log10(max(1, highest) / GUIDES))
+    step = max(1, step)
     step *= next(times for times in (1, 2, 5, 10) if highest <= times * step * GUIDES)
     return [step * number for number in range(ceil(highest / step) + 1)]
 
 
-def _cost_drivers(rows: Sequence[Row], _: date) -> MarkdownMetadataValue:
+def _cost_drivers(rows: Sequence[Row], _: date) -> MarkdownMetadataValue | None:
     """The sources that make most API calls, beside the 28 days before."""
     from pygal import HorizontalBar
 
     calls = [row for row in rows if row["meter"] == "api_calls"]
     shown = sorted(calls, key=lambda row: row["rank"])[:SOURCES][::-1]
-    chart = HorizontalBar(**options((PERIOD_BEFORE, THIS_PERIOD), title="API calls by source"))
-    names = (str(row["source_name"] or row["source_id"]) for row in shown)
-    chart.x_labels = [in_print(name, LONGEST_NAME) for name in names]
+    if not shown:
+        return None
+    chart = HorizontalBar(
+        **options(
+            (PERIOD_BEFORE, THIS_PERIOD),
+            title="API calls by source",
+            legend_at_bottom=True,
+            legend_at_bottom_columns=2,
+        )
+    )
+    names = (in_print(row["source_name"] or "", LONGEST_NAME) for row in shown)
+    chart.x_labels = [n or row["source_id"] for n, row in zip(names, shown, strict=True)]
     chart.add("28 days before", [row["used_before"] for row in shown])
     chart.add("last 28 days", [row["used"] for row in shown])
     return as_picture([chart], "The sources that make most API calls")
 
 
-def _changes(rows: Sequence[Row], today: date) -> MarkdownMetadataValue:
+def _changes(rows: Sequence[Row], today: date) -> MarkdownMetadataValue | None:
     """Changes a day by kind of thing, over the last month."""
     from pygal import StackedLine
 
@@ -115,12 +126,16 @@ def _changes(rows: Sequence[Row], today: date) -> MarkdownMetadataValue:
     counts = Counter((row["moment"].date(), row["thing_kind"] or "other") for row in events)
     kinds = Counter(kind for (day, kind) in counts.elements() if day >= days[0])
     shown = [kind for kind, _ in kinds.most_common(len(KINDS) - 1)]
+    if not kinds:
+        return None
     total = Counter(day for day, _ in counts.elements())
+    others = [total[day] - sum(counts[day, kind] for kind in shown) for day in days]
     chart = StackedLine(
         **options(
             KINDS,
             title="Changes a day",
             fill=True,
+            include_x_axis=True,
             show_dots=False,
             x_labels_major_every=7,
             show_minor_x_labels=False,
@@ -130,11 +145,12 @@ def _changes(rows: Sequence[Row], today: date) -> MarkdownMetadataValue:
     for kind in shown:
         name = in_print(kind.replace("_", " "), LONGEST_NAME)
         chart.add(name, [counts[day, kind] for day in days])
-    chart.add("others", [total[day] - sum(counts[day, kind] for kind in shown) for day in days])
+    if any(others):
+        chart.add("others", others)
     return as_picture([chart], "Changes a day by kind of thing, the last 30 days")
 
 
-_CHARTS: Final[Mapping[str, Callable[[Sequence[Row], date], MarkdownMetadataValue]]] = {
+_CHARTS: Final[Mapping[str, Callable[[Sequence[Row], date], MarkdownMetadataValue | None]]] = {
     "changes": _changes,
     "cost_drivers": _cost_drivers,
     "month_forecast": _month_forecast,
