@@ -102,6 +102,15 @@ def test_a_month_of_many_rows_has_the_same_figures(pages: list[tuple[str, int, P
     assert found[0].to_pylist() == found[1].to_pylist()
 
 
+def test_a_month_is_not_read_again_and_again() -> None:
+    """Prevents a load whose time grows with the square of the number of sources."""
+    sources = pa.chunked_array([[f"source{n:05}" for n in range(50_000)]])
+    found = daily_figures.shares("source_id", [sources], 200 * daily_figures.ROWS_AT_ONCE)
+    assert len(found) == daily_figures.MOST_SHARES
+    table = pa.table({"source_id": sources})
+    assert sum(daily_figures.of_share(table, share).num_rows for share in found) == 50_000
+
+
 def test_a_month_of_many_rows_takes_little_memory(tmp_path: Path) -> None:
     """Prevents memory that grows with the rows of a month, which are read back to be loaded."""
     typer, staging = RowTyper(USAGE, {}), Staging(USAGE, tmp_path / "rows")

@@ -62,7 +62,7 @@ def import_arrow() -> None:
     try:
         importlib.import_module("pyarrow")
     finally:
-        del os.environ[ARROW_POOL]
+        os.environ.pop(ARROW_POOL, None)  # another run of the process may have done so
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from analytics_assets.segment.windows import DAY, days_of
 
 ROWS_AT_ONCE: Final = 100_000
 """Rows of a month whose figures are made at once, some 40 MB with what Arrow needs to do it."""
+MOST_SHARES: Final = 8
+"""Each share goes through all pages of the month."""
 
 
 def day_outside(endpoint: Endpoint, rows: pa.Table, chain: str) -> date | None:
@@ -57,7 +59,7 @@ def shares(column: str | None, values: Iterable[pa.ChunkedArray], rows: int) -> 
     for page in values:
         sources = pc.unique(pa.chunked_array([sources, *page.chunks]))
     sources = sources.sort()
-    size = ceil(len(sources) * ROWS_AT_ONCE / rows)
+    size = ceil(len(sources) * max(ROWS_AT_ONCE / rows, 1 / MOST_SHARES))
     cuts = (sources.slice(first, size) for first in range(0, len(sources), size))
     return [(column, cut[0], cut[-1]) for cut in cuts]
 

@@ -63,7 +63,8 @@ class SecondLooks:
                 pass
         except AnalyticsError as error:
             return f"a second look at {place} failed ({error})"
-        if second.fingerprint == first.fingerprint and not doubt_of(endpoint, second):
+        same = (second.distinct, second.fingerprint) == (first.distinct, first.fingerprint)
+        if same and not doubt_of(endpoint, second):
             return ""
         return f"a second look at {place} shows that it changes while it is read"
 
