@@ -23,7 +23,6 @@ from analytics_assets_tests.harness import Project
 POOL_AFTER_A_RUN = """
 import os, sys
 {before}
-from dagster import DagsterInstance, materialize
 from analytics_assets import defs
 assert "pyarrow" not in sys.modules or {before!r}
 keys = [key for key in defs.resolve_all_asset_keys() if key.path[-1] == "labels"]

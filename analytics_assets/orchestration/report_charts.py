@@ -59,10 +59,11 @@ def _month_forecast(rows: Sequence[Row], _: date) -> MarkdownMetadataValue:
 def _of_meter(row: Row, width: int) -> Bar:
     from pygal import Bar
 
+    plan = row["plan_limit"] or 0
     chart = Bar(
         **options(
             (PERIOD_BEFORE, THIS_PERIOD),
-            major=LIMIT if row["plan_limit"] else GUIDE,
+            major=LIMIT if plan else GUIDE,
             width=width,
             title=f"{row['month']:%B %Y}: {METERS.get(row['meter'], row['meter'])}",
             legend_at_bottom=True,
@@ -75,21 +76,19 @@ def _of_meter(row: Row, width: int) -> Bar:
     chart.x_labels = ["to date", "whole month, forecast"]
     chart.add("last month", [row["last_month_same_day"] or 0, row["last_month"] or 0])
     chart.add("this month", [row["month_to_date"] or 0, forecast])
-    plan = row["plan_limit"] or 0
     shown = ("last_month", "month_to_date", "forecast_month_end", "forecast_high")
     guides = _guides(max(plan, *(row[name] or 0 for name in shown)))
+    chart.y_labels = guides  # pygal's own would leave the range out
     if plan:
-        guides = [guide for guide in guides if abs(guide - plan) > NEAR * guides[-1]]
+        apart = [guide for guide in guides if abs(guide - plan) > NEAR * guides[-1]]
+        chart.y_labels = [*apart, {"value": plan, "label": f"plan {short_number(plan)}"}]
         chart.y_labels_major = [plan]
-    named = [{"value": plan, "label": f"plan {short_number(plan)}"}] if plan else []
-    chart.y_labels = [*guides, *named]  # pygal's own would leave the range out
     return chart
 
 
 def _guides(highest: float) -> list[float]:
     """Return round numbers from 0 to beyond the highest value."""
-    step = 10 ** floor(log10(max(1, highest) / GUIDES))
-    step = max(1, step)
+    step = max(1, 10 ** floor(log10(max(1, highest) / GUIDES)))
     step *= next(times for times in (1, 2, 5, 10) if highest <= times * step * GUIDES)
     return [step * number for number in range(ceil(highest / step) + 1)]
 

@@ -73,9 +73,9 @@ class NetworkSession(requests.Session):
         requests would go through all variables of the environment for each page.
         """
         parts = urlsplit(url)
-        place = repr((parts.scheme, parts.netloc, *(given.get(name) for name in _OF_PLACE)))
+        proxies, *others = (given.get(name) for name in _OF_PLACE)
+        place = repr((parts.scheme, parts.netloc, proxies, *others))
         if place not in self._routes:
-            proxies, *others = (given.get(name) for name in _OF_PLACE)
             options = {**self.merge_environment_settings(url, dict(proxies or {}), *others)}
             if is_loopback(parts.hostname or ""):
                 options["proxies"] = {}

@@ -155,16 +155,16 @@ class Staging:
         first = 0
         for _, pages in groupby(self._pages, key=lambda page: page.chain):
             month = list(pages)
-            for share in self._shares(month):
+            rows_of_month = sum(page.rows for page in month)
+            for share in self._shares(month, rows_of_month):
                 own = (finished(of_share(page, share)) for page in self._unique(month, first))
                 rows = pa.concat_tables(own, promote_options="default")
                 yield with_daily_figures(self.endpoint, rows)
-            first += sum(page.rows for page in month)
+            first += rows_of_month
 
-    def _shares(self, month: Sequence[Page]) -> Sequence[Share]:
+    def _shares(self, month: Sequence[Page], rows: int) -> Sequence[Share]:
         """Cut a month so that the figures of each part are made in bounded memory."""
         column = source_column(self.endpoint)
-        rows = sum(page.rows for page in month)
         keys = self._stored(month, [column]) if column else ()
         return shares(column, (table[column] for table in keys), rows)
 
